@@ -1,0 +1,477 @@
+"""The Project Agent: receives every message of its project, decides, and owns the task slots.
+
+`gather` reads what a command needs from outside the store; `decide` runs inside the turn's unit of work and never waits. Every command
+passes `authorize` once, here. A command that later work brings is answered with what is missing and how to see what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from codespar.agents import board, cards
+from codespar.agents.task import Workshop
+from codespar.agents.turns import Facts
+from codespar.codeindex.base import CodeIndex
+from codespar.domain.approvals import ApprovalKind, Verdict, vote
+from codespar.domain.autonomy import LEVELS, authorize
+from codespar.domain.base import CodesparError, short_id
+from codespar.domain.commands import COMMANDS, Command, CommandSpec, NotUnderstood, parse
+from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
+from codespar.domain.people import PERMISSIONS, Person, Role
+from codespar.domain.slots import position, queue, running
+from codespar.domain.tasks import Task, TaskKind, TaskStatus
+from codespar.engine.base import WorkflowContext
+from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
+from codespar.store.base import Incoming, Intent, Store, Unit
+
+_SHOWN_DIFF = 6000  # characters of a diff in a message
+
+
+class ProjectAgent:
+    def __init__(
+        self,
+        store: Store,
+        workshop: Callable[[str], Workshop],
+        forge: Callable[[str], Forge],
+        index: Callable[[str], CodeIndex],
+        aliases: Mapping[str, str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._workshop = workshop
+        self._forge = forge
+        self._index = index
+        self._aliases = aliases
+        self._clock = clock
+        self._gatherers: dict[str, Callable[[str, Command], Any]] = {
+            "diff": self._gather_diff,
+            "prs": self._gather_pulls,
+            "search": self._gather_search,
+            "merge": self._gather_merge,
+        }
+        self._handlers: dict[str, Callable[[Turn], None]] = {
+            "status": self._status,
+            "queue": self._queue,
+            "help": self._help,
+            "whoami": self._whoami,
+            "logs": self._logs,
+            "diff": self._show_facts,
+            "prs": self._show_facts,
+            "search": self._show_facts,
+            "instruct": self._instruct,
+            "fix": self._instruct,
+            "cancel": self._cancel,
+            "retry": self._retry,
+            "merge": self._merge,
+            "approve": self._vote,
+            "reject": self._vote,
+            "audit": self._audit,
+            "list projects": self._list_projects,
+            "autonomy": self._autonomy,
+            "memory": self._memory,
+        }
+
+    # reading what lies outside the store
+
+    async def gather(self, incoming: Incoming) -> Facts | None:
+        command = parse(incoming.message.content, aliases=self._aliases)
+        if not isinstance(command, Command) or command.name not in self._gatherers:
+            return None
+        if incoming.message.author.role is Role.READ_ONLY:
+            return None  # may not see it: the turn says so
+        try:
+            return await self._gatherers[command.name](command.project or incoming.project, command)
+        except CodesparError as error:
+            return Facts(problem=str(error))
+
+    async def _gather_diff(self, project: str, command: Command) -> Facts:
+        forge = self._forge(project)
+        target = (command.args.target or "").strip()
+        pulls = await forge.list_pulls()
+        number = command.args.number
+        for pull in pulls:
+            if pull.number == number or pull.branch == target or (target and f"/{target}-" in pull.branch) or not (target or number):
+                diff = await forge.diff(pull.base_commit, pull.head_commit)
+                return Facts(title=f"PR #{pull.number}: {pull.title}", text=diff)
+        return Facts(problem=f"no pull request belongs to {target or number or 'this project'}; `prs all` lists them")
+
+    async def _gather_pulls(self, project: str, command: Command) -> Facts:
+        state = command.args.state or "open"
+        pulls = await self._forge(project).list_pulls(None if state == "all" else PullState(state))
+        lines = []
+        for pull in pulls[:30]:
+            checks = " ".join("✅" if check.passed else "❌" for check in pull.checks)
+            lines.append(f"#{pull.number} {pull.title} ({pull.state}, +{pull.additions}/-{pull.deletions}) {checks}".rstrip())
+        return Facts(title=f"{len(pulls)} pull requests ({state})", text="\n".join(lines))
+
+    async def _gather_search(self, project: str, command: Command) -> Facts:
+        forge, index = self._forge(project), self._index(project)
+        _, commit = await forge.sync()
+        await index.update(forge.base_repository, commit)
+        hits = await index.search(command.args.text or "", 12)
+        lines = [f"{hit.path}:{hit.line} {hit.symbol or ''} {hit.snippet.strip()[:120]}" for hit in hits]
+        return Facts(title=f"{len(hits)} places at {commit[:12]}", text="\n".join(lines) or "nothing matches these words")
+
+    async def _gather_merge(self, project: str, command: Command) -> Facts:
+        pull = await self._forge(project).get_pull(command.args.number or 0)
+        if pull.state is not PullState.OPEN:
+            return Facts(problem=f"PR #{pull.number} is {pull.state}")
+        return Facts(title=pull.title, text=pull.head_commit)
+
+    # deciding
+
+    def decide(self, unit: Unit, incoming: Incoming, facts: Facts | None, now: datetime) -> None:
+        """One turn. Everything it writes is in `unit`."""
+        command = parse(incoming.message.content, aliases=self._aliases)
+        turn = Turn(unit, incoming, command if isinstance(command, Command) else None, facts, now)
+        if isinstance(command, NotUnderstood):
+            turn.say(_not_understood(command))
+            return
+        spec = command.spec
+        project = unit.project(turn.project)
+        if project is None:
+            known = ", ".join(found.name for found in unit.projects())
+            turn.say(cards.refused("No such project", f"{turn.project} is not linked here.", f"linked are: {known}"))
+            return
+        decision = authorize(
+            turn.person,
+            spec.permission,
+            risk=spec.risk,
+            autonomy=project.autonomy,
+            by_agent=False,
+            paused=project.paused and command.name != "resume",
+        )
+        if decision.verdict.value == "deny":
+            unit.record(
+                at=now,
+                actor=turn.person.name,
+                action="denied",
+                project=turn.project,
+                subject=command.name,
+                detail={"rule": decision.rule, "reason": decision.reason},
+            )
+            able = ", ".join(role.value for role in decision.who_could)
+            turn.say(cards.refused(f"`{command.name}` is not yours to give", decision.reason, f"ask one of: {able}" if able else ""))
+            return
+        handler = self._handlers.get(command.name)
+        if handler is None:
+            turn.say(_not_configured(spec))
+            return
+        handler(turn)
+
+    def _limit(self, turn: Turn) -> int:
+        return self._workshop(turn.project).max_tasks
+
+    def _status(self, turn: Turn) -> None:
+        args = turn.command.args
+        if args.id:
+            turn.say(self._status_of(turn, args.id))
+            return
+        if args.scope == "all":
+            lines = []
+            for project in turn.unit.projects():
+                held = turn.unit.open_tasks(project.name)
+                told = f"{len(running(held))} running, {len(queue(held))} queued, autonomy L{project.autonomy}"
+                lines.append(FieldLine(name=project.name, value=told + (", paused" if project.paused else "")))
+            turn.say(NormalizedResponse(title="📊 All projects", fields=tuple(lines)))
+            return
+        if args.scope == "build":
+            turn.say(_later("Build status", "watching builds comes with the GitHub adapter"))
+            return
+        tasks = turn.unit.open_tasks(turn.project)
+        agent = turn.unit.agent(board.project_agent(turn.project))
+        overview = cards.queue_overview(tasks, self._limit(turn))
+        state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
+        turn.say(
+            overview.evolve(title=f"📊 {turn.project}: {len(running(tasks))}/{self._limit(turn)} tasks", fields=(state, *overview.fields))
+        )
+
+    def _status_of(self, turn: Turn, id: str) -> NormalizedResponse:
+        agent, task = turn.unit.agent(id), turn.unit.task(id)
+        if agent is None or agent.project != turn.project:
+            return cards.refused("No such agent", f"{id} is not an agent of {turn.project}.", "`status` lists those that live")
+        lines = [FieldLine(name="State", value=f"{agent.state} since {agent.since:%H:%M:%S} UTC")]
+        if agent.outcome:
+            lines.append(FieldLine(name="Outcome", value=agent.outcome.value))
+        if task is not None:
+            place = position(turn.unit.open_tasks(task.project), task.id)
+            lines.append(FieldLine(name="Task", value=f'"{task.instruction}"'))
+            lines.append(FieldLine(name="Now", value=task.phase + (f" (position {place})" if place else "")))
+            lines.append(FieldLine(name="Used", value=f"{task.turns} turns, {task.tokens} tokens, {cards.money(task.cost_micros)}"))
+            if task.result and task.result.pr_number:
+                lines.append(FieldLine(name="PR", value=f"#{task.result.pr_number} {task.result.pr_title}"))
+        return NormalizedResponse(title=f"📊 {id}", fields=tuple(lines), agent=id)
+
+    def _queue(self, turn: Turn) -> None:
+        turn.say(cards.queue_overview(turn.unit.open_tasks(turn.project), self._limit(turn)))
+
+    def _help(self, turn: Turn) -> None:
+        wanted = turn.command.args.text
+        specs = [spec for spec in COMMANDS if not wanted or spec.name == wanted]
+        lines = [
+            FieldLine(name=spec.usage, value=spec.summary + ("" if spec.name in self._handlers else " (not configured yet)"))
+            for spec in specs
+        ]
+        turn.say(NormalizedResponse(title="📋 Commands" if not wanted else f"📋 {wanted}", fields=tuple(lines)))
+
+    def _whoami(self, turn: Turn) -> None:
+        rights = ", ".join(sorted(PERMISSIONS[turn.person.role]))
+        fields = (FieldLine(name="Role", value=turn.person.role.value), FieldLine(name="May", value=rights))
+        turn.say(NormalizedResponse(title=f"📋 {turn.person.name}", fields=fields))
+
+    def _logs(self, turn: Turn) -> None:
+        entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project)
+        lines = "\n".join(f"{e['at'][:19]} {e['actor']} {e['action']} {e['subject']}" for e in entries)
+        turn.say(NormalizedResponse(title=f"📋 Activity of {turn.project}", blocks=(Block(text=lines or "nothing yet"),)))
+
+    def _show_facts(self, turn: Turn) -> None:
+        facts = turn.facts
+        if facts is None or facts.problem:
+            turn.say(cards.refused("Nothing to show", facts.problem if facts else "nothing was found"))
+            return
+        cut = facts.text[:_SHOWN_DIFF]
+        more = f"{len(facts.text) - len(cut)} more characters: GET /api/v1/prs shows the whole" if len(cut) < len(facts.text) else ""
+        language = "diff" if turn.command.name == "diff" else ""
+        turn.say(NormalizedResponse(title=f"📋 {facts.title}", text=more, blocks=(Block(language=language, text=cut),)))
+
+    def _instruct(self, turn: Turn) -> None:
+        kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
+        self._admit(turn, kind, (turn.command.args.text or "").strip())
+
+    def _admit(self, turn: Turn, kind: TaskKind, instruction: str) -> None:
+        project = turn.unit.project(turn.project)
+        ticket = turn.unit.next_ticket()
+        limits = self._workshop(turn.project).limits
+        for attempt in range(100):
+            task = Task(
+                id=short_id("task", f"{turn.incoming.message.channel}:{turn.incoming.message.id}", attempt),
+                project=turn.project,
+                ticket=ticket,
+                kind=kind,
+                instruction=instruction,
+                requester=turn.person.name,
+                thread=turn.incoming.thread,
+                status=TaskStatus.QUEUED,
+                limits=limits,
+                created_at=turn.now,
+            )
+            stored = board.admit(turn.unit, task, self._limit(turn), turn.now, turn.incoming.id, paused=bool(project and project.paused))
+            if stored is not None:
+                turn.record("task.accepted", stored.id, {"instruction": hashlib.sha256(instruction.encode()).hexdigest(), "kind": kind.value})
+                return
+        raise CodesparError("no free task id was found: the store holds an unbelievable number of tasks")
+
+    def _cancel(self, turn: Turn) -> None:
+        task = self._own_task(turn)
+        if task is None:
+            return
+        if task.status.final:
+            turn.say(cards.refused("Nothing to cancel", f"{task.id} has ended: {task.status.value}."))
+            return
+        if task.cancel_requested_by:
+            turn.say(cards.refused("Already being cancelled", f"{task.cancel_requested_by} asked before; it is stopping."))
+            return
+        marked = task.evolve(cancel_requested_by=turn.person.name)
+        turn.record("task.cancel", task.id, {})
+        never_ran = task.status is TaskStatus.QUEUED and not task.resumes
+        if never_ran:
+            self._end_cancelled(turn, marked, "it was queued and never ran")
+            return
+        turn.unit.update_task(marked)
+        if task.status is TaskStatus.WAITING:
+            self._answer(turn, marked, {"verdict": "cancel", "by": turn.person.name})
+        elif task.status is TaskStatus.QUEUED:
+            self._end_cancelled(turn, marked, "it waited for a slot to go on")
+            return
+        text = "It gets 10 seconds to stop; the work so far is kept as a patch."
+        turn.say(NormalizedResponse(title=f"🛑 Cancelling {task.id}", tone=Tone.WARNING, text=text, agent=task.id))
+
+    def _end_cancelled(self, turn: Turn, task: Task, why: str) -> None:
+        from codespar.domain.tasks import TaskResult
+
+        result = TaskResult(status=TaskStatus.CANCELLED, summary=f"cancelled by {turn.person.name}: {why}", cost_micros=task.cost_micros)
+        turn.unit.update_task(task)
+        board.end(turn.unit, task, result, cards.ended_badly(task, result), self._limit(turn), turn.now, turn.incoming.id)
+
+    def _retry(self, turn: Turn) -> None:
+        task = self._own_task(turn)
+        if task is None:
+            return
+        if not task.status.final:
+            turn.say(cards.refused("Still under way", f"{task.id} is {task.status.value}.", f"`cancel {task.id}` first"))
+            return
+        self._admit(turn, task.kind, task.instruction)
+
+    def _own_task(self, turn: Turn) -> Task | None:
+        id = turn.command.args.id or ""
+        task = turn.unit.task(id)
+        if task is None or task.project != turn.project:
+            turn.say(cards.refused("No such task", f"{id or 'that'} is not a task of {turn.project}.", "`queue` lists the open ones"))
+            return None
+        return task
+
+    def _merge(self, turn: Turn) -> None:
+        facts, number = turn.facts, turn.command.args.number or 0
+        if facts is None or facts.problem:
+            turn.say(cards.refused("Cannot merge", facts.problem if facts else f"PR #{number} was not found"))
+            return
+        method = turn.command.args.method or "merge"
+        id = f"merge-{turn.project}-{number}-{facts.text[:12]}-{turn.incoming.id}"
+        payload = {
+            "workflowId": id,
+            "project": turn.project,
+            "number": number,
+            "method": method,
+            "head": facts.text,
+            "by": turn.person.name,
+            "thread": turn.incoming.thread.wire(),
+        }
+        turn.unit.intend(Intent(id=id, kind="start", target="merge", payload=payload), turn.now)
+        turn.record("pr.merge", f"PR #{number}", {"head": facts.text, "method": method})
+        turn.say(NormalizedResponse(title=f"🔧 Merging PR #{number} ({method})", text=facts.title, tone=Tone.PROGRESS))
+
+    async def merge(self, context: WorkflowContext, payload: dict[str, Any]) -> str:
+        """The workflow behind `merge`: exactly the head that was shown, once."""
+        return str(await context.step("merge", self._merge_step, payload))
+
+    async def _merge_step(self, payload: dict[str, Any]) -> str:
+        from codespar.domain.tasks import Thread
+
+        number, project = int(payload["number"]), str(payload["project"])
+        now = self._clock()
+        try:
+            pull = await self._forge(project).merge(
+                number, method=MergeMethod(payload["method"]), head_commit=str(payload["head"]), author=str(payload["by"]), at=now
+            )
+            card = NormalizedResponse(
+                title=f"✅ PR #{number} merged",
+                tone=Tone.SUCCESS,
+                text=pull.title,
+                fields=(FieldLine(name="Commit", value=(pull.merge_commit or "")[:12]), FieldLine(name="For", value=str(payload["by"]))),
+            )
+        except ForgeError as error:
+            card = cards.refused(f"PR #{number} was not merged", str(error))
+        key = f"{payload['workflowId']}:done"
+        thread = Thread.model_validate(payload["thread"])
+        await self._store.write(lambda unit: unit.say(project, thread, key, card, now))
+        return card.title
+
+    def _vote(self, turn: Turn) -> None:
+        token = turn.command.args.token
+        pending = [found for found in turn.unit.approvals(turn.project, "pending")]
+        if token is None:
+            if len(pending) != 1:
+                told = ", ".join(f"`{found.token}` ({found.action_summary})" for found in pending) or "nothing waits for approval"
+                turn.say(cards.refused("Which one?" if pending else "Nothing to approve", told))
+                return
+            token = pending[0].token
+        approval = turn.unit.approval(token)
+        if approval is None or approval.project != turn.project:
+            turn.say(cards.refused("No such approval", f"{token} is not known in {turn.project}.", "`approve` alone lists what waits"))
+            return
+        verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
+        outcome = vote(
+            approval, turn.person, verdict, turn.incoming.message.channel.value, turn.now, approval.shown_digest, reason=turn.command.args.reason or ""
+        )
+        turn.unit.save_approval(outcome.approval)
+        turn.record(f"approval.{verdict.value}", token, {"accepted": outcome.accepted, "why": outcome.why})
+        if not outcome.accepted:
+            turn.say(cards.refused("The vote does not count", outcome.why))
+            return
+        turn.say(NormalizedResponse(title=f"✅ {token}: {outcome.why}", tone=Tone.SUCCESS))
+        if outcome.decided and approval.kind is ApprovalKind.BUDGET:
+            task = turn.unit.task(approval.subject)
+            if task is not None:
+                self._answer(turn, task, {"verdict": verdict.value, "by": turn.person.name}, token)
+
+    def _answer(self, turn: Turn, task: Task, message: dict[str, Any], token: str | None = None) -> None:
+        """Send the answer to the task that asked."""
+        if token is None:
+            asked = [a for a in turn.unit.approvals(turn.project, "pending") if a.subject == task.id]
+            if not asked:
+                return
+            token = asked[0].token
+            turn.unit.save_approval(asked[0].evolve(state="void"))
+        payload = {"topic": f"answer-{token}", "message": message}
+        turn.unit.intend(Intent(id=f"{token}:answer", kind="send", target=board.workflow_id(task.id), payload=payload), turn.now)
+
+    def _audit(self, turn: Turn) -> None:
+        if turn.command.args.scope == "verify":
+            report = turn.unit.verify_audit()
+            if report.ok:
+                turn.say(NormalizedResponse(title=f"🛡️ The audit chain is whole: {report.entries} entries", tone=Tone.SUCCESS))
+            else:
+                turn.say(cards.refused("The audit chain is broken", str(report.problem), "restore from a backup and find who had access"))
+            return
+        self._logs(turn)
+
+    def _list_projects(self, turn: Turn) -> None:
+        lines = tuple(FieldLine(name=project.name, value=project.repository) for project in turn.unit.projects())
+        turn.say(NormalizedResponse(title="📋 Projects", fields=lines))
+
+    def _autonomy(self, turn: Turn) -> None:
+        project = turn.unit.project(turn.project)
+        if turn.command.args.level is not None:
+            turn.say(_later("Changing the autonomy level", "set `autonomy:` of the project in codespar.yaml"))
+            return
+        level = LEVELS[project.autonomy] if project else LEVELS[1]
+        turn.say(NormalizedResponse(title=f"🛡️ Autonomy L{level.level}: {level.name}", text=level.means))
+
+    def _memory(self, turn: Turn) -> None:
+        done = turn.unit.tasks(turn.project, limit=10)
+        lines = tuple(FieldLine(name=task.id, value=f'{task.status.value}: "{task.instruction}"') for task in done)
+        turn.say(NormalizedResponse(title=f"📋 What {board.project_agent(turn.project)} remembers last", fields=lines))
+
+
+class Turn:
+    """What a handler works with: the unit, the message, its person, and a way to answer."""
+
+    def __init__(self, unit: Unit, incoming: Incoming, command: Command | None, facts: Facts | None, now: datetime) -> None:
+        self.unit = unit
+        self.incoming = incoming
+        self._command = command
+        self.facts = facts
+        self.now = now
+        self.project = (command.project if command else None) or incoming.project
+        author = incoming.message.author
+        self.person = Person(id=incoming.person or author.id, name=author.name, role=author.role)
+        self._answers = 0
+
+    @property
+    def command(self) -> Command:
+        assert self._command is not None, "only messages that were understood reach a handler"
+        return self._command
+
+    def say(self, response: NormalizedResponse) -> None:
+        self._answers += 1
+        key = f"in{self.incoming.id}:{self._answers}"
+        self.unit.say(self.project, self.incoming.thread, key, response, self.now, self.incoming.id)
+
+    def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
+        self.unit.record(at=self.now, actor=self.person.name, action=action, project=self.project, subject=subject, detail=detail)
+
+
+def _not_understood(problem: NotUnderstood) -> NormalizedResponse:
+    near = ", ".join(f"`{name}`" for name in problem.suggestions)
+    return NormalizedResponse(
+        title="❌ I did not understand that",
+        tone=Tone.FAILURE,
+        text=problem.why,
+        fields=(FieldLine(name="Next", value=f"did you mean {near}? `help` lists every command" if near else "`help` lists every command"),),
+    )
+
+
+def _not_configured(spec: CommandSpec) -> NormalizedResponse:
+    return _later(f"`{spec.name}`", spec.brought_by or "a later release brings it")
+
+
+def _later(what: str, why: str) -> NormalizedResponse:
+    return NormalizedResponse(
+        title=f"⏳ {what} is not configured yet",
+        tone=Tone.WARNING,
+        text=why,
+        fields=(FieldLine(name="Next", value="`help` shows what works now, `status` what is there"),),
+    )

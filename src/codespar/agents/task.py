@@ -1,0 +1,505 @@
+"""The Task Agent: the durable workflow from a granted slot to an open pull request.
+
+prepare → work (start or adopt the container, follow it) → harvest → verify → publish → finish. Each is a step that finds its own earlier
+trace when it is done again after a crash. A limit that was reached does not kill: the work is kept, the slot given back, and the people
+are asked. No step raises for what can go wrong in the world: it answers with a `failure`, and every ending tells the thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from codespar.agents import board, cards
+from codespar.agents.supervisor import Supervisor, read_output
+from codespar.codeindex.base import CodeIndex
+from codespar.config import parse_repository_config
+from codespar.domain.approvals import Approval, ApprovalKind, new_approval
+from codespar.domain.base import CodesparError
+from codespar.domain.people import Permission
+from codespar.domain.tasks import (
+    Environment,
+    Limits,
+    Task,
+    TaskContext,
+    TaskKind,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+    TestRun,
+)
+from codespar.engine.base import WorkflowContext
+from codespar.forges.base import Check, Forge, PatchRefused
+from codespar.sandbox.base import Job, ModelGateway, Order, Sandbox, Screening
+from codespar.store.base import Store
+
+log = structlog.get_logger(__name__)
+ANSWER_TIME = timedelta(hours=1)
+_TITLE = re.compile(r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$")
+_MAP_CHARACTERS = 6000
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """One project's tools, as the composition root plugs them together."""
+
+    name: str
+    repository: str
+    model: str
+    max_tasks: int
+    limits: Limits
+    cap: Limits  # what the organization allows at most
+    blocked_paths: tuple[str, ...]
+    forge: Forge
+    index: CodeIndex
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every Task Agent works with."""
+
+    store: Store
+    sandbox: Sandbox
+    gateway: ModelGateway
+    screening: Screening
+    workshop: Callable[[str], Workshop]
+    clock: Callable[[], datetime]
+    folder: Path  # tasks/ of the data folder
+
+
+Answer = dict[str, Any]
+
+
+def failure(summary: str, *, last_line: str = "", next_step: str = "", patch: str | None = None) -> Answer:
+    return {"failure": {"summary": summary, "lastLine": last_line, "nextStep": next_step, "patch": patch}}
+
+
+class TaskAgent:
+    """One object serves every task: all that lasts is in the store, the task's folder and the workflow's steps."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._supervisor = Supervisor(tools.store, tools.gateway, tools.clock)
+
+    def nudge(self, task: str) -> None:
+        """Something about the task changed: a running supervision looks at once."""
+        self._supervisor.nudge(task)
+
+    async def run(self, context: WorkflowContext, payload: dict[str, Any]) -> str:
+        """The workflow. Returns the final status."""
+        task_id = str(payload["task"])
+        try:
+            answer = await self._work_through(context, task_id)
+        except CodesparError as error:
+            answer = failure(str(error))
+        except Exception as error:
+            log.error("task.unexpected", task=task_id, exc_info=True)
+            answer = failure(
+                f"an unexpected error ended the task: {type(error).__name__}: {error}",
+                next_step=f"`retry {task_id}`; the server's log has the details",
+            )
+        return str(await context.step("finish", self._finish, task_id, answer))
+
+    async def _work_through(self, context: WorkflowContext, task_id: str) -> Answer:
+        attempt = 1
+        while True:
+            prepared = await context.step(f"prepare-{attempt}", self._safely, self._prepare, task_id, attempt)
+            if "failure" in prepared:
+                return prepared
+            worked = await context.step(f"work-{attempt}", self._safely, self._work, task_id, attempt, prepared["spec"])
+            if "failure" in worked:
+                return worked
+            if worked["outcome"] != "ask":
+                break
+            token = await context.step(f"ask-{attempt}", self._ask, task_id, attempt, worked)
+            reply = await context.wait(f"answer-{token}", ANSWER_TIME.total_seconds())
+            if reply is None or reply.get("verdict") != "approve":
+                return await context.step(f"answered-{attempt}", self._not_going_on, task_id, token, reply, worked)
+            await context.step(f"go-on-{attempt}", self._go_on, task_id)
+            attempt += 1
+            while await context.wait(f"slot-{attempt}", 24 * 3600) is None:
+                if await context.step(f"still-wanted-{attempt}", self._is_over, task_id):
+                    return failure("cancelled while it waited for a slot")
+        harvested = await context.step("harvest", self._safely, self._harvest, task_id, attempt, prepared["spec"], worked)
+        if "failure" in harvested:
+            return harvested
+        verified = await context.step("verify", self._safely, self._verify, task_id, attempt, prepared["spec"])
+        if "failure" in verified:
+            return verified
+        return await context.step("publish", self._safely, self._publish, task_id, prepared["spec"], worked, harvested, verified)
+
+    async def _safely(self, step: Callable[..., Any], *arguments: Any) -> Answer:
+        """What our ports refuse is an answer, not a crash. A cancellation that arrived before the step ends the task here."""
+        task = await self._task(str(arguments[0]))
+        if task.cancel_requested_by and step != self._work:
+            return self._cancelled(task)
+        try:
+            return await step(*arguments)
+        except CodesparError as error:
+            return failure(str(error))
+
+    # prepare
+
+    async def _prepare(self, task_id: str, attempt: int) -> Answer:
+        task = await self._task(task_id)
+        shop = self._tools.workshop(task.project)
+        branch, base = await shop.forge.sync()
+        if attempt > 1 and task.spec is not None:
+            base = TaskSpec.model_validate(task.spec).base_commit  # its own earlier patch was made on it
+        raw = await shop.forge.read_file(base, ".codespar.yaml")
+        rules = parse_repository_config(raw, f".codespar.yaml at {base[:12]}")
+        image = await self._tools.sandbox.ensure_image(
+            project=task.project, base_commit=base, setup=rules.environment, read_file=shop.forge.read_file, say=log.info
+        )
+        await shop.index.update(shop.forge.base_repository, base)
+        overview = await shop.index.repository_map(task.instruction, _MAP_CHARACTERS)
+        spec = TaskSpec(
+            id=task.id,
+            project=task.project,
+            repository=shop.repository,
+            base_branch=branch,
+            base_commit=base,
+            instruction=task.instruction,
+            kind=task.kind,
+            requester=task.requester,
+            context=TaskContext(repository_map=overview, earlier_patch=attempt > 1),
+            blocked_paths=(*shop.blocked_paths, *rules.blocked_paths),
+            blocked_commands=rules.blocked_commands,
+            environment=Environment(image=image, variables=rules.environment.variables),
+            test_command=rules.test,
+            limits=self._limits(task, shop, rules.limits),
+            model=shop.model,
+        )
+        document = spec.wire()
+        await self._change(task_id, lambda known: known.evolve(spec=document, limits=spec.limits))
+        return {"spec": document}
+
+    def _limits(self, task: Task, shop: Workshop, wanted: dict[str, Any]) -> Limits:
+        """The project's wishes, within what the organization allows; what an answer raised stays raised."""
+        merged = shop.limits.evolve(**wanted) if wanted else shop.limits
+        capped = {name: min(getattr(merged, name), getattr(shop.cap, name)) for name in Limits.model_fields}
+        limits = Limits(**capped)
+        if task.attempt > 1:
+            limits = limits.evolve(
+                cost_micros=task.limits.cost_micros, turns=task.limits.turns, wall_seconds=task.limits.wall_seconds
+            )
+        return limits
+
+    # work
+
+    async def _work(self, task_id: str, attempt: int, document: dict[str, Any]) -> Answer:
+        task = await self._task(task_id)
+        if task.cancel_requested_by:
+            return self._cancelled(task)
+        spec = TaskSpec.model_validate(document)
+        shop = self._tools.workshop(task.project)
+        earlier = self._folder(task_id, attempt - 1) / "out" / "changes.patch" if attempt > 1 else None
+        order = Order(
+            name=f"codespar-{task_id}-{attempt}",
+            job=Job.WORK,
+            spec=spec,
+            repository=shop.forge.base_repository,
+            folder=self._folder(task_id, attempt),
+            patch=earlier if earlier and earlier.is_file() and earlier.stat().st_size else None,
+        )
+        seen = await self._supervisor.follow(self._tools.sandbox, order)
+        patch = str(order.folder / "out" / "changes.patch")
+        match seen.outcome:
+            case "done" | "ask":
+                return seen.wire() | {"outcome": seen.outcome}
+            case "cancelled":
+                return self._cancelled(await self._task(task_id), patch)
+            case _:
+                return failure(seen.summary, last_line=seen.last_line, next_step=seen.next_step, patch=patch)
+
+    def _cancelled(self, task: Task, patch: str | None = None) -> Answer:
+        answer = failure(f"cancelled by {task.cancel_requested_by}", patch=patch)
+        answer["failure"]["cancelled"] = True
+        return answer
+
+    # a limit was reached
+
+    async def _ask(self, task_id: str, attempt: int, worked: Answer) -> str:
+        now = self._tools.clock()
+        why = str(worked["summary"])
+
+        def ask(unit: Any) -> str:
+            task = unit.task(task_id)
+            approval = new_approval(
+                kind=ApprovalKind.BUDGET,
+                seed=f"{task_id}:{attempt}",
+                project=task.project,
+                subject=task_id,
+                action_summary=f"Go on with {task_id} with the same limits once more? The work so far is kept either way.",
+                shown_digest=f"{task_id}:{attempt}",
+                requester=task.thread.person or task.requester,
+                permission=Permission.INSTRUCT_AGENT,
+                quorum=1,
+                self_approval_allowed=True,
+                thread=task.thread,
+                now=now,
+                expires_in=ANSWER_TIME,
+            )
+            if unit.approval(approval.token) is None:
+                unit.save_approval(approval)
+                unit.say(task.project, task.thread, f"{task_id}:ask:{attempt}", cards.question(task, approval, why), now)
+                unit.record(
+                    at=now, actor=task_id, action="approval.asked", project=task.project, subject=approval.token, detail={"why": why}
+                )
+                board.give_back(unit, task, self._tools.workshop(task.project).max_tasks, now)
+            return approval.token
+
+        return await self._tools.store.write(ask)
+
+    async def _not_going_on(self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer) -> Answer:
+        task = await self._task(task_id)
+        patch = str(self._folder(task_id, task.attempt) / "out" / "changes.patch")
+        if reply is not None and reply.get("verdict") == "cancel":
+            return self._cancelled(task, patch)
+        if reply is not None:
+            return failure(f"{worked['summary']}; {reply.get('by', 'somebody')} said to stop", patch=patch)
+        now = self._tools.clock()
+
+        def expire(unit: Any) -> None:
+            approval: Approval | None = unit.approval(token)
+            if approval is not None and approval.state.value == "pending":
+                unit.save_approval(approval.evolve(state="expired"))
+
+        await self._tools.store.write(expire)
+        return failure(f"{worked['summary']}; nobody answered until {now:%H:%M} UTC", patch=patch)
+
+    async def _go_on(self, task_id: str) -> None:
+        now = self._tools.clock()
+
+        def resume(unit: Any) -> None:
+            task: Task = unit.task(task_id)
+            limits = self._tools.workshop(task.project).limits
+            raised = task.limits.evolve(
+                cost_micros=task.cost_micros + limits.cost_micros,
+                turns=task.turns + limits.turns,
+            )
+            board.go_on(unit, task.evolve(limits=raised), self._tools.workshop(task.project).max_tasks, now)
+
+        await self._tools.store.write(resume)
+
+    async def _is_over(self, task_id: str) -> bool:
+        return (await self._task(task_id)).status.final
+
+    # harvest: nothing that comes out of the container is trusted
+
+    async def _harvest(self, task_id: str, attempt: int, document: dict[str, Any], worked: Answer) -> Answer:
+        await self._phase(task_id, "checking the change")
+        task, spec = await self._task(task_id), TaskSpec.model_validate(document)
+        forge = self._tools.workshop(task.project).forge
+        path = self._folder(task_id, attempt) / "out" / "changes.patch"
+        patch = read_output(path, spec.limits.output_bytes)
+        if not patch.strip():
+            return failure(
+                "the task changed nothing",
+                last_line=str(worked["summary"])[:500],
+                next_step=f"say more exactly what should change, or `retry {task_id}`",
+            )
+        title = pull_title(str(worked["summary"]), task)
+        branch = f"codespar/{task_id}-{slug(task.instruction)}"
+        message = f"{title}\n\n{task.instruction.strip()}\n\nTask: {task_id}\nRequested-by: {task.requester}\n"
+        try:
+            commit = await forge.import_patch(
+                base_commit=spec.base_commit,
+                patch=patch,
+                branch=branch,
+                message=message,
+                author=task.requester,
+                at=task.started_at or task.created_at,
+            )
+        except PatchRefused as error:
+            return failure(f"the change that came out was refused: {error}", patch=str(path))
+        changes = await forge.changes(spec.base_commit, commit)
+        if len(changes) > spec.limits.output_files:
+            return failure(f"the change touches {len(changes)} files; at most {spec.limits.output_files} are allowed", patch=str(path))
+        diff = await forge.diff(spec.base_commit, commit)
+        problems = self._tools.screening.problems([change.path for change in changes], diff, spec.blocked_paths)
+        if problems:
+            return failure(
+                "the change may not go out: " + "; ".join(problems[:5]),
+                next_step="instruct again without those, or change `blocked_paths`; nothing was pushed",
+                patch=str(path),
+            )
+        return {"branch": branch, "commit": commit, "title": title}
+
+    # verify: the project's own tests, by us, in a second clean container
+
+    async def _verify(self, task_id: str, attempt: int, document: dict[str, Any]) -> Answer:
+        spec = TaskSpec.model_validate(document)
+        if spec.test_command is None:
+            return {"tests": None}
+        await self._phase(task_id, "running the project's tests in a clean container")
+        task = await self._task(task_id)
+        folder = self._folder(task_id, attempt)
+        order = Order(
+            name=f"codespar-{task_id}-{attempt}-verify",
+            job=Job.VERIFY,
+            spec=spec,
+            repository=self._tools.workshop(task.project).forge.base_repository,
+            folder=folder.with_name(f"{attempt}-verify"),
+            patch=folder / "out" / "changes.patch",
+        )
+        run = await self._supervisor.verify(self._tools.sandbox, order)
+        if (await self._task(task_id)).cancel_requested_by:
+            return self._cancelled(await self._task(task_id), str(folder / "out" / "changes.patch"))
+        return {"tests": run.wire()}
+
+    # publish
+
+    async def _publish(
+        self, task_id: str, document: dict[str, Any], worked: Answer, harvested: Answer, verified: Answer
+    ) -> Answer:
+        await self._phase(task_id, "opening the pull request")
+        task, spec = await self._task(task_id), TaskSpec.model_validate(document)
+        forge = self._tools.workshop(task.project).forge
+        now = self._tools.clock()
+        tests = TestRun.model_validate(verified["tests"]) if verified["tests"] else None
+        branch, commit, title = str(harvested["branch"]), str(harvested["commit"]), str(harvested["title"])
+        await forge.push(branch=branch, commit=commit)
+        result = TaskResult(status=TaskStatus.COMPLETED, tests=tests, cost_micros=task.cost_micros, tokens=task.tokens, turns=task.turns)
+        pull = await forge.open_pull(
+            branch=branch,
+            commit=commit,
+            base_branch=spec.base_branch,
+            base_commit=spec.base_commit,
+            title=title,
+            body=self._pull_body(task, spec, worked, result),
+            author=task.requester,
+            at=now,
+        )
+        if tests is not None:
+            check = Check(name="tests", passed=tests.passed, summary=cards.tests(result), at=now)
+            pull = await forge.set_check(pull.number, check)
+        conflicts = await forge.conflicts(pull.number)
+        await self._tell_conflicts(task, branch, [(item.number, item.other, item.paths) for item in conflicts])
+        done = result.evolve(
+            summary=str(worked["summary"])[:4000],
+            branch=branch,
+            commit=commit,
+            pr_number=pull.number,
+            pr_title=title,
+            files_changed=len(pull.files),
+            additions=pull.additions,
+            deletions=pull.deletions,
+            isolation=task.isolation,
+        )
+        return {"result": done.wire()}
+
+    def _pull_body(self, task: Task, spec: TaskSpec, worked: Answer, result: TaskResult) -> str:
+        limits = spec.limits
+        used = f"{limits.memory_bytes // 1024**2} MiB memory, {limits.cpus:g} CPUs, {limits.tmp_bytes // 1024**2} MiB of /tmp, no network"
+        lines = [
+            str(worked["summary"]).strip()[:8000],
+            "",
+            "---",
+            f"- Instruction: {task.instruction.strip()}",
+            f"- Asked by {task.requester}; made by {task.id} on `{spec.base_commit[:12]}` of `{spec.base_branch}`",
+            f"- Tests: {cards.tests(result)}",
+            f"- Cost: {cards.money(result.cost_micros)}, {result.tokens} tokens, {result.turns} turns ({spec.model})",
+            f"- Isolation: {used}",
+        ]
+        return "\n".join(lines)
+
+    async def _tell_conflicts(self, task: Task, branch: str, found: list[tuple[int, int, tuple[str, ...]]]) -> None:
+        now = self._tools.clock()
+
+        def tell(unit: Any) -> None:
+            for number, other, paths in found:
+                card = cards.conflict(number, other, paths)
+                key = f"{task.project}:conflict:{number}:{other}"
+                unit.say(task.project, task.thread, key, card, now)
+                for owner in unit.tasks(task.project, limit=500):
+                    if owner.result and owner.result.pr_number == other and owner.thread.key != task.thread.key:
+                        unit.say(task.project, owner.thread, f"{key}:other", card, now)
+
+        if found:
+            await self._tools.store.write(tell)
+
+    # finish
+
+    async def _finish(self, task_id: str, answer: Answer) -> str:
+        now = self._tools.clock()
+
+        def finish(unit: Any) -> str:
+            task: Task = unit.task(task_id)
+            cost, tokens, turns = unit.usage(task_id)
+            spent = {"cost_micros": cost, "tokens": tokens, "turns": turns}
+            if "result" in answer:
+                result = TaskResult.model_validate(answer["result"]).evolve(**spent)
+                card = cards.completed(task, result)
+            else:
+                told = answer["failure"]
+                result = TaskResult(
+                    status=TaskStatus.CANCELLED if told.get("cancelled") else TaskStatus.FAILED,
+                    summary=told["summary"],
+                    last_line=told["lastLine"],
+                    next_step=told["nextStep"],
+                    patch=_kept(told["patch"]),
+                    isolation=task.isolation,
+                    **spent,
+                )
+                card = cards.ended_badly(task, result)
+            limit = self._tools.workshop(task.project).max_tasks
+            return board.end(unit, task, result, card, limit, now).status.value
+
+        return await self._tools.store.write(finish)
+
+    # small things
+
+    async def _task(self, task_id: str) -> Task:
+        task = await self._tools.store.read(lambda unit: unit.task(task_id))
+        if task is None:
+            raise CodesparError(f"there is no task {task_id} in the store")
+        return task
+
+    async def _change(self, task_id: str, change: Callable[[Task], Task]) -> None:
+        def apply(unit: Any) -> None:
+            task = unit.task(task_id)
+            if task is not None and not task.status.final:
+                unit.update_task(change(task))
+
+        await self._tools.store.write(apply)
+
+    async def _phase(self, task_id: str, phase: str) -> None:
+        await self._supervisor.tell(task_id, phase)
+
+    def _folder(self, task_id: str, attempt: int) -> Path:
+        return self._tools.folder / task_id / str(attempt)
+
+
+def _kept(patch: str | None) -> str | None:
+    """The patch's path where there is one with something in it."""
+    if patch is None:
+        return None
+    path = Path(patch)
+    return patch if path.is_file() and path.stat().st_size else None
+
+
+def slug(text: str) -> str:
+    """A few words of the instruction for a branch name: lower case ASCII letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "task"
+
+
+def pull_title(summary: str, task: Task) -> str:
+    """The agent's own Conventional Commits title where it gave one, else one made from the instruction."""
+    for line in summary.splitlines()[:5]:
+        candidate = line.strip().strip("`*# ")
+        if _TITLE.match(candidate):
+            return candidate[:100]
+    words = " ".join(task.instruction.split())
+    kind = "fix" if task.kind in (TaskKind.FIX, TaskKind.INCIDENT_FIX) else "feat"
+    if re.match(r"(write|add)\b.*\btests?\b", words, re.IGNORECASE):
+        kind = "test"
+    elif re.match(r"(update|write|fix|improve)\b.*\b(docs?|documentation|readme)\b", words, re.IGNORECASE):
+        kind = "docs"
+    return f"{kind}: {words[:1].lower()}{words[1:80]}"

@@ -1,0 +1,138 @@
+"""Turns of conversation: from the inbox to the outbox, one project at a time, in order.
+
+A turn is one unit of work: claim, decide, write state, outbox and audit, done. What a command needs to read from outside the store (a
+diff, a search) is gathered before the unit begins, so no transaction ever waits. One project's slow gathering holds up no other project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from codespar.agents import cards
+from codespar.domain.base import Value
+from codespar.store.base import Incoming, Outgoing, Store, Unit
+
+log = structlog.get_logger(__name__)
+BATCH = 32  # messages of one project in one commit at most
+
+
+class Facts(Value):
+    """What was read from outside the store for one message."""
+
+    text: str = ""
+    title: str = ""
+    problem: str = ""
+
+
+class ProjectMind(Protocol):
+    """The deciding half of a Project Agent."""
+
+    async def gather(self, incoming: Incoming) -> Facts | None: ...
+
+    def decide(self, unit: Unit, incoming: Incoming, facts: Facts | None, now: datetime) -> None: ...
+
+
+class Turns:
+    def __init__(self, store: Store, mind: ProjectMind, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._mind = mind
+        self._clock = clock
+        self._active: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._waiting: dict[int, asyncio.Future[Sequence[Outgoing]]] = {}
+        self.taken = 0
+
+    async def start(self) -> None:
+        """Take up what was committed but not answered before the last stop."""
+        for project in await self._store.read(lambda unit: unit.projects_with_pending()):
+            self.wake(project)
+
+    async def stop(self) -> None:
+        for task in list(self._active.values()):
+            task.cancel()
+        await asyncio.gather(*self._active.values(), return_exceptions=True)
+
+    def wake(self, project: str) -> None:
+        """There is something in the project's inbox."""
+        if project in self._active:
+            self._again.add(project)
+            return
+        self._active[project] = asyncio.get_running_loop().create_task(self._run(project), name=f"turns-{project}")
+
+    async def answered(self, incoming: int) -> Sequence[Outgoing]:
+        """Wait for a message's turn and return what was answered."""
+        future = self._waiting.setdefault(incoming, asyncio.get_running_loop().create_future())
+        if not await self._store.read(lambda unit: unit.is_pending(incoming)):
+            self._waiting.pop(incoming, None)
+            return await self._store.read(lambda unit: unit.answers(incoming))
+        try:
+            return await future
+        finally:
+            self._waiting.pop(incoming, None)
+
+    def expect(self, incoming: int) -> asyncio.Future[Sequence[Outgoing]]:
+        """A future of the answers to a message that was just committed and whose turn cannot have run yet."""
+        return self._waiting.setdefault(incoming, asyncio.get_running_loop().create_future())
+
+    async def _run(self, project: str) -> None:
+        try:
+            while True:
+                self._again.discard(project)
+                batch = await self._store.read(lambda unit: unit.pending(project, BATCH))
+                if batch:
+                    await self._take(batch)
+                elif project not in self._again:
+                    return
+        except Exception as error:  # noqa: BLE001 - the inbox keeps the messages; the next wake tries again
+            log.error("turns.failed", project=project, error=str(error), exc_info=True)
+        finally:
+            del self._active[project]
+            if project in self._again:
+                self.wake(project)
+
+    async def _take(self, batch: list[Incoming]) -> None:
+        gathered = [await self._mind.gather(incoming) for incoming in batch]
+
+        def turn(incoming: Incoming, facts: Facts | None) -> Callable[[Unit], list[Outgoing]]:
+            def work(unit: Unit) -> list[Outgoing]:
+                before = len(unit.notices)
+                now = self._clock()
+                if not unit.is_pending(incoming.id):
+                    return []
+                unit.lock_project(incoming.project)
+                self._mind.decide(unit, incoming, facts, now)
+                unit.finish(incoming.id, now)
+                return [sent for sent in unit.said(before) if sent.thread == incoming.thread.key]
+
+            return work
+
+        works = [turn(incoming, facts) for incoming, facts in zip(batch, gathered, strict=True)]
+        answers = await self._store.write_all(works)
+        for incoming, answer in zip(batch, answers, strict=True):
+            self.taken += 1
+            if isinstance(answer, Exception):
+                log.error("turn.failed", project=incoming.project, incoming=incoming.id, error=str(answer), exc_info=answer)
+                answer = await self._apologize(incoming, answer)
+            if (future := self._waiting.pop(incoming.id, None)) and not future.done():
+                future.set_result(answer)
+
+    async def _apologize(self, incoming: Incoming, error: Exception) -> list[Outgoing]:
+        """A turn that failed is told, never repeated for ever: the message is done, with its error kept."""
+        now = self._clock()
+        card = cards.refused(
+            "This message could not be handled",
+            f"{type(error).__name__}: {error}"[:500],
+            "nothing was changed; the server's log has the details",
+        )
+
+        def write(unit: Unit) -> list[Outgoing]:
+            unit.say(incoming.project, incoming.thread, f"in{incoming.id}:failed", card, now, incoming.id)
+            unit.finish(incoming.id, now, str(error)[:1000])
+            return unit.said()
+
+        return await self._store.write(write)

@@ -1,0 +1,380 @@
+"""The composition root: reads the settings, plugs adapters into ports, starts and stops everything.
+
+Nothing but the command line imports this module, and nothing else knows which adapter is behind a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from codespar.agents import board
+from codespar.agents.project import ProjectAgent
+from codespar.agents.task import TaskAgent, Tools, Workshop
+from codespar.agents.turns import Turns
+from codespar.codeindex.base import CodeIndex
+from codespar.codeindex.index import SqliteCodeIndex
+from codespar.config import ProjectSettings, Settings
+from codespar.domain.agents import AgentKind, AgentState
+from codespar.domain.base import CodesparError
+from codespar.domain.messages import NormalizedMessage
+from codespar.domain.people import Person, Role
+from codespar.domain.tasks import Thread
+from codespar.engine.starter import Starter
+from codespar.forges.base import Forge
+from codespar.forges.local import LocalForge
+from codespar.sandbox.docker import DockerSandbox
+from codespar.sandbox.gateway import Gateway
+from codespar.sandbox.scan import Screen
+from codespar.store.base import Notice, Outgoing, Project, Unit
+from codespar.store.database import Database
+from codespar.web.base import NoSuchProject
+from codespar.web.bus import Bus
+from codespar.web.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class PortTaken(CodesparError):
+    """Another program listens where the server should."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class App:
+    """The running platform: what `codespar.web` calls the house."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.data_dir.resolve()
+        self.bus = Bus()
+        url = settings.database_url or f"sqlite:///{self.folder / 'codespar.sqlite'}"
+        self.store = Database(url, lock_folder=self.folder)
+        self.store.on_commit = self.bus.publish
+        self._forges: dict[str, Forge] = {}
+        self._indexes: dict[str, CodeIndex] = {}
+        self._projects: dict[str, ProjectSettings] = {project.name: project for project in settings.projects}
+        self._people = self._know_people()
+        self.sandbox = DockerSandbox(settings.sandbox, self.folder)
+        self.gateway = Gateway(upstream=settings.model.base_url, api_key=settings.model.api_key(os.environ))
+        tools = Tools(
+            store=self.store,
+            sandbox=self.sandbox,
+            gateway=self.gateway,
+            screening=Screen(),
+            workshop=self.workshop,
+            clock=now,
+            folder=self.folder / "tasks",
+        )
+        self.task_agent = TaskAgent(tools)
+        self.project_agent = ProjectAgent(self.store, self.workshop, self.forge, self.index, settings.aliases(), now)
+        self.turns = Turns(self.store, self.project_agent, now)
+        self.metrics_page = Metrics()
+        self._engine: Any = None
+        self._starter: Starter | None = None
+        self._why_not: str | None = "starting"
+
+    # the house, as the web sees it
+
+    def person_of(self, token: str) -> Person | None:
+        return self._people.get(hashlib.sha256(token.encode()).hexdigest()) if token else None
+
+    def ready(self) -> str | None:
+        return self._why_not
+
+    def metrics(self) -> bytes:
+        return self.metrics_page.render()
+
+    def forge(self, project: str) -> Forge:
+        if project not in self._forges:
+            settings = self._settings_of(project)
+            self._forges[project] = LocalForge(self.folder / "repos" / project, settings.repository)
+        return self._forges[project]
+
+    def index(self, project: str) -> CodeIndex:
+        if project not in self._indexes:
+            self._settings_of(project)
+            folder = self.folder / "index"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._indexes[project] = SqliteCodeIndex(folder / f"{project}.sqlite")
+        return self._indexes[project]
+
+    def workshop(self, project: str) -> Workshop:
+        settings = self._settings_of(project)
+        return Workshop(
+            name=project,
+            repository=settings.repository,
+            model=self.settings.model.name,
+            max_tasks=settings.max_concurrent_tasks,
+            limits=settings.task_limits(self.settings),
+            cap=self.settings.task_caps(),
+            blocked_paths=settings.blocked_paths,
+            forge=self.forge(project),
+            index=self.index(project),
+        )
+
+    async def link(self, name: str, repository: str, by: Person) -> Project:
+        """Link a repository: check that it can be worked on, then keep it."""
+        known = await self.store.read(lambda unit: unit.project(name))
+        if known is not None:
+            if known.repository == repository:
+                return known
+            raise CodesparError(f"project {name} is linked to {known.repository}; choose another name, or unlink it first")
+        settings = ProjectSettings(name=name, repository=repository)
+        forge = LocalForge(self.folder / "repos" / name, repository)
+        await forge.sync()
+        self._projects[name] = settings
+        self._forges[name] = forge
+        at = now()
+
+        def write(unit: Unit) -> Project:
+            project = self._link(unit, settings, at)
+            unit.record(
+                at=at, actor=by.name, action="project.linked", project=name, subject=name, detail={"repository": repository}
+            )
+            return project
+
+        return await self.store.write(write)
+
+    async def take_in(
+        self, project: str, person: Person, thread: Thread, message: NormalizedMessage
+    ) -> tuple[int, Sequence[Outgoing]]:
+        if project not in self._projects:
+            raise NoSuchProject(f"there is no project {project}")
+        body = {"message": message.wire(), "person": person.id, "thread": thread.wire()}
+        waiting: asyncio.Future[Sequence[Outgoing]] | None = None
+
+        def accept(unit: Unit) -> tuple[int, bool]:
+            return unit.accept(message.channel.value, message.id, project, body, message.timestamp)
+
+        incoming, new = await self.store.write(accept)
+        if not new:
+            return incoming, await self.turns.answered(incoming)
+        waiting = self.turns.expect(incoming)
+        return incoming, await waiting
+
+    async def record_delivery(self, source: str, delivery: str, body: dict[str, Any]) -> bool:
+        """Keep a webhook's delivery. Which agent acts on it comes with the source's own adapter."""
+        at = now()
+
+        def write(unit: Unit) -> bool:
+            incoming, new = unit.accept(f"webhook:{source}", delivery, "", body, at)
+            if new:
+                unit.finish(incoming, at)
+            return new
+
+        return await self.store.write(write)
+
+    # life
+
+    async def start(self) -> None:
+        """Open everything. When this returns, messages are taken in."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await self.store.open()
+        at = now()
+        await self.store.write(lambda unit: self._set_up(unit, at))
+        for project in await self.store.read(lambda unit: unit.projects()):
+            if project.name not in self._projects:
+                self._projects[project.name] = ProjectSettings(name=project.name, repository=project.repository)
+        self.bus.on("inbox", lambda notice: self.turns.wake(notice.project) if notice.project else None)
+        self.bus.on("task", lambda notice: self.task_agent.nudge(notice.key))
+        self.bus.on("intent", self._wake_starter)
+        for kind in ("inbox", "message", "intent", "task"):
+            self.bus.on(kind, lambda notice: self.metrics_page.count(notice.kind))
+        await self.turns.start()
+        self._why_not = None
+
+    async def start_engine(self) -> None:
+        """Open the durable engine, which goes on with what was under way, and remove containers nobody answers for."""
+        from codespar.engine.durable import DurableEngine
+
+        url = self.settings.database_url or f"sqlite:///{self.folder / 'engine.sqlite'}"
+        if not url.startswith("sqlite"):
+            url = _sibling_database(url)
+        engine = await asyncio.to_thread(lambda: DurableEngine(url))
+        engine.register(board.WORKFLOW, self.task_agent.run)
+        engine.register("merge", self.project_agent.merge)
+        await self._sweep()
+        await engine.open()
+        self._engine = engine
+        self._starter = Starter(self.store, engine, now)
+        self._starter.start()
+
+    async def stop(self) -> None:
+        self._why_not = "stopping"
+        self.bus.close()
+        if self._starter:
+            await self._starter.stop()
+        await self.turns.stop()
+        if self._engine:
+            await self._engine.close()
+        await self.gateway.close_all()
+        await self.sandbox.close()
+        for index in self._indexes.values():
+            await index.close()
+        await self.store.close()
+
+    async def _sweep(self) -> None:
+        """Containers of tasks that have ended are removed; those of running tasks stay, to be adopted."""
+
+        def alive(unit: Unit) -> set[str]:
+            names: set[str] = set()
+            for project in unit.projects():
+                for task in unit.open_tasks(project.name):
+                    names |= {f"codespar-{task.id}-{task.attempt}", f"codespar-{task.id}-{task.attempt}-verify"}
+            return names
+
+        try:
+            removed = await self.sandbox.sweep(await self.store.read(alive))
+        except CodesparError as error:
+            log.warning("sandbox.unavailable", error=str(error))
+            return
+        if removed:
+            log.info("sandbox.swept", containers=removed)
+
+    def _wake_starter(self, _notice: Notice) -> None:
+        if self._starter:
+            self._starter.wake()
+
+    def _set_up(self, unit: Unit, at: datetime) -> None:
+        for settings in self.settings.projects:
+            self._link(unit, settings, at)
+        board.restart(unit, at)
+
+    def _link(self, unit: Unit, settings: ProjectSettings, at: datetime) -> Project:
+        known = unit.project(settings.name)
+        project = Project(
+            name=settings.name,
+            repository=settings.repository,
+            autonomy=known.autonomy if known else settings.autonomy,
+            paused=known.paused if known else False,
+            created_at=known.created_at if known else at,
+        )
+        if known != project:
+            unit.save_project(project)
+        agent = board.project_agent(settings.name)
+        if unit.agent(agent) is None:
+            unit.create_agent(agent, AgentKind.PROJECT, settings.name, "project linked", settings.name, at)
+            unit.transition(agent, AgentState.IDLE, "ready", settings.name, at)
+        return project
+
+    def _settings_of(self, project: str) -> ProjectSettings:
+        try:
+            return self._projects[project]
+        except KeyError:
+            raise NoSuchProject(f"there is no project {project}") from None
+
+    def _know_people(self) -> dict[str, Person]:
+        """Hashed bearer tokens and whose they are: the configured people, and the owner at this machine's command line."""
+        known: dict[str, Person] = {}
+        for entry in self.settings.people:
+            person = Person(id=entry.id or entry.name.lower().replace(" ", "-"), name=entry.name, role=entry.role)
+            if entry.token_env and (token := os.environ.get(entry.token_env)):
+                known[hashlib.sha256(token.encode()).hexdigest()] = person
+        self.folder.mkdir(parents=True, exist_ok=True)
+        owner = next((p for p in self.settings.people if p.role is Role.OWNER), None)
+        name = owner.name if owner else os.environ.get("USER") or "owner"
+        local = Person(id=(owner.id if owner else None) or name.lower().replace(" ", "-"), name=name, role=Role.OWNER)
+        known[hashlib.sha256(_cli_token(self.folder / "cli-token").encode()).hexdigest()] = local
+        return known
+
+
+def _cli_token(path: Path) -> str:
+    """The command line's own token, made at first start, readable by this user alone."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    token = f"cs_{secrets.token_urlsafe(32)}"
+    with os.fdopen(handle, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def _sibling_database(url: str) -> str:
+    """The engine's own database beside ours on the same PostgreSQL server."""
+    from sqlalchemy import make_url
+
+    ours = make_url(url).set(drivername="postgresql+psycopg")
+    return ours.set(database=f"{ours.database}_engine").render_as_string(hide_password=False)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {error.strerror}. Stop the program that listens there, or set another `server.port` "
+            "(port 0 picks a free one)."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
+    from codespar.web.api import create_api
+
+    listener = _bind(settings.server.host, settings.server.port)
+    app = App(settings)
+    try:
+        await app.start()
+    except BaseException:
+        listener.close()
+        raise
+    address = listener.getsockname()
+    config = uvicorn.Config(
+        create_api(app, now), http="httptools", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    (app.folder / "server.address").write_text(f"http://{address[0]}:{address[1]}\n")
+    log.info("server.ready", url=f"http://{address[0]}:{address[1]}", data=str(app.folder))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(_serve_quietly(server, listener))
+    engine = asyncio.create_task(app.start_engine())
+    try:
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping, engine}, return_when=asyncio.FIRST_COMPLETED)
+        if engine.done():
+            engine.result()
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        app.bus.close()
+        await asyncio.gather(serving, return_exceptions=True)
+        engine.cancel()
+        await asyncio.gather(engine, return_exceptions=True)
+        await app.stop()
+
+
+async def _serve_quietly(server: uvicorn.Server, listener: socket.socket) -> None:
+    """uvicorn without its own signal handlers: ours decide."""
+    config = server.config
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
+    if not server.should_exit:
+        await server.main_loop()
+        await server.shutdown(sockets=[listener])

@@ -1,0 +1,160 @@
+"""The port to what is remembered: one unit of work is one transaction.
+
+A unit of work is a plain function over a `Unit`: it cannot wait for anything while it holds the transaction. The store may run several
+in one commit; each is all or nothing. What was written is announced as `Notice`s after the commit, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from codespar.domain.agents import AgentKind, AgentState, Outcome
+from codespar.domain.approvals import Approval
+from codespar.domain.base import CodesparError, Value
+from codespar.domain.messages import NormalizedMessage, NormalizedResponse, UtcDatetime
+from codespar.domain.tasks import Task, Thread
+
+T = TypeVar("T")
+
+
+class StoreError(CodesparError):
+    """The root of what the store can refuse."""
+
+
+class DatabaseTooNew(StoreError):
+    """The database was written by a newer release."""
+
+
+class DatabaseInUse(StoreError):
+    """Another server works on the same data."""
+
+
+class Project(Value):
+    name: str
+    repository: str
+    autonomy: int = 1
+    paused: bool = False
+    created_at: UtcDatetime
+
+
+class Agent(Value):
+    id: str
+    kind: AgentKind
+    project: str
+    state: AgentState
+    outcome: Outcome | None = None
+    since: UtcDatetime
+
+
+class Incoming(Value):
+    """A message in the inbox."""
+
+    id: int
+    project: str
+    message: NormalizedMessage
+    person: str | None  # who it is, by our own records
+    thread: Thread
+
+
+class Outgoing(Value):
+    """A message in the outbox. `seq` grows whenever the row changes."""
+
+    seq: int
+    key: str
+    project: str
+    thread: str
+    created_at: UtcDatetime
+    response: NormalizedResponse
+
+
+class Intent(Value):
+    """What the engine shall do: start a workflow, or send to one."""
+
+    id: str
+    kind: Literal["start", "send"]
+    target: str
+    payload: dict[str, Any]
+
+
+class Notice(Value):
+    """What a commit changed: `kind` is inbox, message, task, intent or project; `key` names the row."""
+
+    kind: str
+    key: str
+    project: str
+    body: dict[str, Any] = {}
+
+
+class Unit(Protocol):
+    """One transaction."""
+
+    notices: list[Notice]
+
+    def savepoint(self) -> AbstractContextManager[None]: ...
+    def said(self, since: int = 0) -> list[Outgoing]: ...
+
+    # inbox
+    def accept(self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime) -> tuple[int, bool]: ...
+    def pending(self, project: str, limit: int) -> list[Incoming]: ...
+    def projects_with_pending(self) -> list[str]: ...
+    def is_pending(self, incoming: int) -> bool: ...
+    def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None: ...
+
+    # outbox
+    def say(self, project: str, thread: Thread, key: str, response: NormalizedResponse, at: UtcDatetime, cause: int | None = None) -> None: ...
+    def answers(self, incoming: int) -> list[Outgoing]: ...
+    def messages(self, thread: str | None, after: int, limit: int, projects: list[str] | None = None) -> list[Outgoing]: ...
+
+    # intents
+    def intend(self, intent: Intent, at: UtcDatetime) -> None: ...
+    def open_intents(self, limit: int) -> list[Intent]: ...
+    def close_intent(self, id: str, at: UtcDatetime) -> None: ...
+
+    # projects and agents
+    def lock_project(self, name: str) -> None: ...
+    def project(self, name: str) -> Project | None: ...
+    def projects(self) -> list[Project]: ...
+    def save_project(self, project: Project) -> None: ...
+    def agent(self, id: str) -> Agent | None: ...
+    def agents(self, project: str | None = None, live_only: bool = True, limit: int = 200) -> list[Agent]: ...
+    def create_agent(self, id: str, kind: AgentKind, project: str, cause: str, correlation: str, at: UtcDatetime) -> None: ...
+    def transition(self, id: str, wanted: AgentState, cause: str, correlation: str, at: UtcDatetime, outcome: Outcome | None = None) -> None: ...
+    def transitions(self, id: str) -> list[dict[str, Any]]: ...
+
+    # tasks
+    def next_ticket(self) -> int: ...
+    def add_task(self, task: Task) -> bool: ...
+    def task(self, id: str) -> Task | None: ...
+    def update_task(self, task: Task) -> None: ...
+    def open_tasks(self, project: str) -> list[Task]: ...
+    def tasks(self, project: str | None = None, status: str | None = None, limit: int = 100) -> list[Task]: ...
+    def record_usage(self, task: str, request: str, model: str, tokens: int, cost_micros: int, at: UtcDatetime) -> None: ...
+    def usage(self, task: str) -> tuple[int, int, int]: ...
+
+    # approvals
+    def save_approval(self, approval: Approval) -> None: ...
+    def approval(self, token: str) -> Approval | None: ...
+    def approvals(self, project: str | None = None, state: str | None = None, limit: int = 100) -> list[Approval]: ...
+
+    # audit
+    def record(self, *, at: UtcDatetime, actor: str, action: str, project: str, subject: str, detail: dict[str, JsonValue]) -> None: ...
+    def audit_entries(self, limit: int, project: str | None = None) -> list[dict[str, Any]]: ...
+    def verify_audit(self) -> Any: ...
+
+
+class Store(Protocol):
+    async def write(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` in a transaction and return its answer once it is committed. Its exception rolls back its own writes only."""
+        ...
+
+    async def write_all(self, works: Sequence[Callable[[Unit], T]]) -> list[T | Exception]:
+        """Run several units in order in one transaction; each is all or nothing, and a failed one's exception stands in its place."""
+        ...
+
+    async def read(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` against a consistent view; it must not write."""
+        ...

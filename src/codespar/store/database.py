@@ -1,0 +1,293 @@
+"""Where units of work are committed.
+
+SQLite has one writer: one thread with one connection, which commits in groups. Whatever waits when it comes round goes into one
+transaction, each unit in its own savepoint, so a failing unit rolls back alone and thirty-two callers share one fsync. Readers have their
+own connections. On PostgreSQL a unit is a transaction on a pooled connection. Either way a unit is a plain function: nothing can hold a
+write transaction across an await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy.exc import OperationalError
+
+from codespar.store import tables
+from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, Unit
+from codespar.store.unit import SqlUnit
+
+T = TypeVar("T")
+SCHEMA_REVISION = "0001"  # the newest file under migrations/versions
+GROUP = 64  # units in one commit at most
+COUNTERS = ("ticket", "outbox", "audit")
+
+
+class _Job:
+    __slots__ = ("error", "future", "loop", "notices", "result", "work")
+
+    def __init__(self, work: Callable[[Unit], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.notices: list[Notice] = []
+
+    def settle(self) -> None:
+        if self.future.cancelled():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Database:
+    """A `Store`. `on_commit` is called on the loop with the notices of every commit."""
+
+    def __init__(self, url: str, *, lock_folder: Path | None = None) -> None:
+        self.url = url
+        self.on_commit: Callable[[list[Notice]], None] = lambda notices: None
+        self._sqlite = url.startswith("sqlite")
+        self._lock_folder = lock_folder
+        self._lock: int | None = None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._engine: Engine | None = None
+        self._threads: list[threading.Thread] = []
+        self._readers: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        """Take the lock, bring the schema up to date, start the threads. Raises `DatabaseInUse`, `DatabaseTooNew`, `StoreError`."""
+        if self._lock_folder is not None:
+            self._take_lock(self._lock_folder)
+        try:
+            self._engine = self._make_engine()
+            await asyncio.to_thread(self._prepare)
+        except BaseException:
+            self._release_lock()
+            raise
+        writers = 1 if self._sqlite else 6
+        for number in range(writers):
+            thread = threading.Thread(target=self._write_loop, name=f"codespar-writer-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._readers = ThreadPoolExecutor(2 if self._sqlite else 6, thread_name_prefix="codespar-reader")
+
+    async def close(self) -> None:
+        """Commit what was handed in, then stop."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, 10)
+        self._threads.clear()
+        if self._readers:
+            self._readers.shutdown(wait=True)
+        if self._engine:
+            self._engine.dispose()
+        self._release_lock()
+
+    async def write(self, work: Callable[[Unit], T]) -> T:
+        job = _Job(work, asyncio.get_running_loop())
+        self._jobs.put(job)
+        return await job.future
+
+    async def write_all(self, works: Sequence[Callable[[Unit], T]]) -> list[T | Exception]:
+        """Run the units one after another in one transaction. One that fails is rolled back alone; its exception stands in its place."""
+        if len(works) == 1:
+            try:
+                return [await self.write(works[0])]
+            except Exception as error:  # noqa: BLE001 - returned in its place, as documented
+                return [error]
+
+        def run(unit: Unit) -> list[T | Exception]:
+            answers: list[T | Exception] = []
+            for work in works:
+                try:
+                    with unit.savepoint():
+                        answers.append(work(unit))
+                except Exception as error:  # noqa: BLE001 - returned in its place, as documented
+                    answers.append(error)
+            return answers
+
+        return await self.write(run)
+
+    async def read(self, work: Callable[[Unit], T]) -> T:
+        if self._readers is None:
+            raise StoreError("the store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[Unit], T]) -> T:
+        assert self._engine is not None
+        with self._engine.connect() as connection:
+            if self._sqlite:
+                connection.exec_driver_sql("BEGIN")
+            answer = work(SqlUnit(connection))
+            connection.rollback()
+            return answer
+
+    # the writer
+
+    def _write_loop(self) -> None:
+        assert self._engine is not None
+        with self._engine.connect() as connection:
+            while True:
+                first = self._jobs.get()
+                if first is None:
+                    return
+                group = [first]
+                if self._sqlite:
+                    while len(group) < GROUP:
+                        try:
+                            more = self._jobs.get_nowait()
+                        except queue.Empty:
+                            break
+                        if more is None:
+                            self._jobs.put(None)
+                            break
+                        group.append(more)
+                self._commit(connection, group)
+
+    def _commit(self, connection: Connection, group: list[_Job]) -> None:
+        try:
+            if self._sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for job in group:
+                self._run(connection, job, alone=len(group) == 1)
+            if len(group) == 1 and group[0].error is not None:
+                connection.rollback()
+            else:
+                connection.commit()
+        except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller of the group is told
+            connection.invalidate()
+            connection.rollback()
+            for job in group:
+                job.error = job.error or StoreError(f"the database did not commit: {error}")
+        notices = [notice for job in group if job.error is None for notice in job.notices]
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in group:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._settle, jobs, notices)
+            except RuntimeError:  # the loop has closed: nobody waits for these any more
+                continue
+            notices = []
+
+    def _run(self, connection: Connection, job: _Job, *, alone: bool) -> None:
+        unit = SqlUnit(connection)
+        savepoint = None if alone else connection.begin_nested()
+        try:
+            job.result = job.work(unit)
+            job.notices = unit.notices
+            if savepoint is not None:
+                savepoint.commit()
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whose unit alone is rolled back
+            job.error = error
+            if savepoint is not None:
+                savepoint.rollback()
+
+    def _settle(self, jobs: list[_Job], notices: list[Notice]) -> None:
+        for job in jobs:
+            job.settle()
+        if notices:
+            self.on_commit(notices)
+
+    # setting up
+
+    def _make_engine(self) -> Engine:
+        if not self._sqlite:
+            url = self.url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
+            return create_engine(url, pool_size=14, pool_pre_ping=True)
+        engine = create_engine(self.url, connect_args={"check_same_thread": False})
+
+        def configure(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # we say BEGIN ourselves
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-8000"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        event.listen(engine, "connect", configure)
+        return engine
+
+    def _prepare(self) -> None:
+        assert self._engine is not None
+        try:
+            with self._engine.connect() as connection:
+                names = set(inspect(connection).get_table_names())
+                found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if "alembic_version" in names else None
+        except OperationalError as error:
+            shown = self._engine.url.render_as_string(hide_password=True)
+            raise StoreError(f"the database {shown} cannot be opened: {error.orig}. Check `database_url` and that the server runs.") from error
+        if found == SCHEMA_REVISION:
+            return
+        if found is None and not names:
+            with self._engine.begin() as connection:
+                tables.metadata.create_all(connection)
+                create_extras(connection)
+                connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+                connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": SCHEMA_REVISION})
+            return
+        from codespar.store.migrate import known_revisions, upgrade
+
+        if found is not None and found not in known_revisions():
+            raise DatabaseTooNew(
+                f"the database is at schema {found}, which this release does not know (its newest is {SCHEMA_REVISION}): a newer codespar "
+                "wrote it. Install that release again, or restore the backup from before the upgrade."
+            )
+        upgrade(self._engine)
+
+    # one server a data folder
+
+    def _take_lock(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "server.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise DatabaseInUse(
+                f"another server (pid {holder}) already works on {folder}. Use it (`codespar status`), stop it, or give this one its own `data_dir`."
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def create_extras(connection: Connection) -> None:
+    """What the tables need beside their columns: the counters' rows, and the guards that keep the audit chain append-only."""
+    present = set(connection.execute(select(tables.counters.c.name)).scalars())
+    for name in COUNTERS:
+        if name not in present:
+            connection.execute(insert(tables.counters), {"name": name, "value": 0, "hash": ""})
+    if connection.dialect.name == "sqlite":
+        for verb in ("UPDATE", "DELETE"):
+            connection.execute(
+                text(
+                    f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'the audit chain is append-only'); END"
+                )
+            )
+        return
+    connection.execute(
+        text(
+            "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit chain is append-only'; END $$"
+        )
+    )
+    connection.execute(
+        text("CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()")
+    )

@@ -1,0 +1,434 @@
+"""The one implementation of `Unit`: SQL over a connection that is inside a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
+from codespar.domain.approvals import Approval
+from codespar.domain.messages import NormalizedResponse, UtcDatetime
+from codespar.domain.tasks import Task, Thread
+from codespar.store import audit as chain
+from codespar.store import tables as t
+from codespar.store.base import Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
+
+PULLED = ("cli", "web")  # their clients read the outbox themselves, so a committed message is a delivered one
+
+_INSERT_OUTBOX = insert(t.outbox)
+_UPDATE_OUTBOX = (
+    update(t.outbox)
+    .where(t.outbox.c.key == bindparam("row"))
+    .values(seq=bindparam("new_seq"), body=bindparam("new_body"), delivered_at=bindparam("new_delivered"))
+)
+_BUMP = (
+    update(t.counters)
+    .where(t.counters.c.name == bindparam("counter"))
+    .values(value=t.counters.c.value + 1)
+    .returning(t.counters.c.value, t.counters.c.hash)
+)
+_FINISH = (
+    update(t.inbox)
+    .where(t.inbox.c.id == bindparam("row"))
+    .values(done_at=bindparam("at"), error=bindparam("why"))
+)
+
+
+def stamp(at: datetime) -> str:
+    """UTC, fixed width, so that text order is time order."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+class SqlUnit:
+    """One transaction's work. Collects the notices of what it changed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+        self._sqlite = connection.dialect.name == "sqlite"
+        self.notices: list[Notice] = []
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """All or nothing within the transaction; what fails takes its notices with it."""
+        before = len(self.notices)
+        with self._db.begin_nested():
+            try:
+                yield
+            except BaseException:
+                del self.notices[before:]
+                raise
+
+    def said(self, since: int = 0) -> list[Outgoing]:
+        """What this unit has put into the outbox, after its first `since` notices."""
+        return [notice.body["message"] for notice in self.notices[since:] if notice.kind == "message"]
+
+    def _upsert(self, table: Table, key: str, values: dict[str, Any]) -> None:
+        made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
+        rest = {name: made.excluded[name] for name in values if name != key}
+        self._db.execute(made.on_conflict_do_update(index_elements=[key], set_=rest))
+
+    def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
+        made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
+        return self._db.execute(made.on_conflict_do_nothing()).rowcount > 0
+
+    def _bump(self, counter: str) -> int:
+        row = self._db.execute(_BUMP, {"counter": counter}).first()
+        if row is None:
+            raise StoreError(f"the counter {counter} is missing: the database was not set up by `codespar up`")
+        return int(row[0])
+
+    # inbox
+
+    def accept(self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime) -> tuple[int, bool]:
+        """Keep a delivery; a repeat returns the first one's id and False."""
+        values = {
+            "source": source,
+            "delivery": delivery,
+            "project": project,
+            "body": json.dumps(body),
+            "received_at": stamp(at),
+        }
+        made = (sqlite.insert(t.inbox) if self._sqlite else postgresql.insert(t.inbox)).on_conflict_do_nothing()
+        row = self._db.execute(made.returning(t.inbox.c.id), values).first()
+        if row is None:
+            found = select(t.inbox.c.id).where(t.inbox.c.source == source, t.inbox.c.delivery == delivery)
+            return int(self._db.execute(found).scalar_one()), False
+        self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project))
+        return int(row[0]), True
+
+    def pending(self, project: str, limit: int) -> list[Incoming]:
+        rows = self._db.execute(
+            select(t.inbox.c.id, t.inbox.c.project, t.inbox.c.body)
+            .where(t.inbox.c.done_at.is_(None), t.inbox.c.project == project)
+            .order_by(t.inbox.c.id)
+            .limit(limit)
+        )
+        return [Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows]
+
+    def projects_with_pending(self) -> list[str]:
+        return [row[0] for row in self._db.execute(select(t.inbox.c.project).where(t.inbox.c.done_at.is_(None)).distinct())]
+
+    def is_pending(self, incoming: int) -> bool:
+        return self._db.execute(select(t.inbox.c.done_at).where(t.inbox.c.id == incoming)).scalar_one() is None
+
+    def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None:
+        self._db.execute(_FINISH, {"row": incoming, "at": stamp(at), "why": error})
+
+    # outbox
+
+    def say(
+        self, project: str, thread: Thread, key: str, response: NormalizedResponse, at: UtcDatetime, cause: int | None = None
+    ) -> None:
+        """Queue a response for its thread. Said again under the same key it changes nothing, unless it `replaces` that key."""
+        if response.thread is None:
+            response = response.evolve(thread=thread.key)
+        body = response.model_dump_json(by_alias=True)
+        row_key = response.replaces or key
+        delivered = stamp(at) if thread.channel in PULLED else None
+        if response.replaces is not None:
+            seq = self._bump("outbox")
+            changed = self._db.execute(
+                _UPDATE_OUTBOX, {"row": row_key, "new_seq": seq, "new_body": body, "new_delivered": delivered}
+            )
+            if changed.rowcount:
+                self._announce(seq, row_key, project, thread, response, at)
+                return
+        elif self._db.execute(select(t.outbox.c.id).where(t.outbox.c.key == key)).first() is not None:
+            return
+        seq = self._bump("outbox")
+        values = {
+            "seq": seq,
+            "key": row_key,
+            "cause": cause,
+            "project": project,
+            "channel": thread.channel,
+            "thread": thread.key,
+            "body": body,
+            "created_at": stamp(at),
+            "delivered_at": delivered,
+            "attempts": 0,
+        }
+        self._db.execute(_INSERT_OUTBOX, values)
+        self._announce(seq, row_key, project, thread, response, at)
+
+    def _announce(self, seq: int, key: str, project: str, thread: Thread, response: NormalizedResponse, at: UtcDatetime) -> None:
+        sent = Outgoing(seq=seq, key=key, project=project, thread=thread.key, created_at=at, response=response)
+        self.notices.append(Notice(kind="message", key=key, project=project, body={"message": sent}))
+
+    def _outgoing(self, rows: Any) -> list[Outgoing]:
+        return [
+            Outgoing(
+                seq=row.seq,
+                key=row.key,
+                project=row.project,
+                thread=row.thread,
+                created_at=_time(row.created_at),
+                response=NormalizedResponse.model_validate_json(row.body),
+            )
+            for row in rows
+        ]
+
+    def answers(self, incoming: int) -> list[Outgoing]:
+        return self._outgoing(self._db.execute(select(t.outbox).where(t.outbox.c.cause == incoming).order_by(t.outbox.c.id)))
+
+    def messages(self, thread: str | None, after: int, limit: int, projects: list[str] | None = None) -> list[Outgoing]:
+        query = select(t.outbox).where(t.outbox.c.seq > after).order_by(t.outbox.c.seq).limit(limit)
+        if thread is not None:
+            query = query.where(t.outbox.c.thread == thread)
+        if projects is not None:
+            query = query.where(t.outbox.c.project.in_(projects))
+        return self._outgoing(self._db.execute(query))
+
+    # intents
+
+    def intend(self, intent: Intent, at: UtcDatetime) -> None:
+        values = {
+            "id": intent.id,
+            "kind": intent.kind,
+            "target": intent.target,
+            "payload": json.dumps(intent.payload),
+            "created_at": stamp(at),
+        }
+        if self._insert_new(t.intents, values):
+            self.notices.append(Notice(kind="intent", key=intent.id, project="", body={"intent": intent}))
+
+    def open_intents(self, limit: int) -> list[Intent]:
+        rows = self._db.execute(
+            select(t.intents).where(t.intents.c.done_at.is_(None)).order_by(t.intents.c.created_at, t.intents.c.id).limit(limit)
+        )
+        return [Intent(id=row.id, kind=row.kind, target=row.target, payload=json.loads(row.payload)) for row in rows]
+
+    def close_intent(self, id: str, at: UtcDatetime) -> None:
+        self._db.execute(update(t.intents).where(t.intents.c.id == id).values(done_at=stamp(at)))
+
+    # projects and agents
+
+    def lock_project(self, name: str) -> None:
+        """Serialize decisions about one project between machines. SQLite has one writer, so nothing is needed there."""
+        if not self._sqlite:
+            self._db.execute(select(t.projects.c.name).where(t.projects.c.name == name).with_for_update())
+
+    def _project(self, row: Any) -> Project:
+        return Project(
+            name=row.name,
+            repository=row.repository,
+            autonomy=row.autonomy,
+            paused=bool(row.paused),
+            created_at=_time(row.created_at),
+        )
+
+    def project(self, name: str) -> Project | None:
+        row = self._db.execute(select(t.projects).where(t.projects.c.name == name)).first()
+        return self._project(row) if row else None
+
+    def projects(self) -> list[Project]:
+        return [self._project(row) for row in self._db.execute(select(t.projects).order_by(t.projects.c.name))]
+
+    def save_project(self, project: Project) -> None:
+        values = {
+            "name": project.name,
+            "repository": project.repository,
+            "autonomy": project.autonomy,
+            "paused": int(project.paused),
+            "created_at": stamp(project.created_at),
+        }
+        self._upsert(t.projects, "name", values)
+        self.notices.append(Notice(kind="project", key=project.name, project=project.name))
+
+    def _agent(self, row: Any) -> Agent:
+        return Agent(
+            id=row.id, kind=row.kind, project=row.project, state=row.state, outcome=row.outcome, since=_time(row.since)
+        )
+
+    def agent(self, id: str) -> Agent | None:
+        row = self._db.execute(select(t.agents).where(t.agents.c.id == id)).first()
+        return self._agent(row) if row else None
+
+    def agents(self, project: str | None = None, live_only: bool = True, limit: int = 200) -> list[Agent]:
+        query = select(t.agents).order_by(t.agents.c.since.desc()).limit(limit)
+        if project is not None:
+            query = query.where(t.agents.c.project == project)
+        if live_only:
+            query = query.where(t.agents.c.state != AgentState.TERMINATED.value)
+        return [self._agent(row) for row in self._db.execute(query)]
+
+    def create_agent(self, id: str, kind: AgentKind, project: str, cause: str, correlation: str, at: UtcDatetime) -> None:
+        values = {"id": id, "kind": kind.value, "project": project, "state": AgentState.INITIALIZING.value, "since": stamp(at)}
+        if self._insert_new(t.agents, values):
+            self._log_transition(id, None, AgentState.INITIALIZING, cause, correlation, at)
+
+    def transition(
+        self, id: str, wanted: AgentState, cause: str, correlation: str, at: UtcDatetime, outcome: Outcome | None = None
+    ) -> None:
+        """Take one step of the state machine and store it. Raises `TransitionRefused` for a step outside the table."""
+        agent = self.agent(id)
+        if agent is None:
+            raise StoreError(f"there is no agent {id}")
+        check_transition(id, agent.kind, agent.state, wanted)
+        self._db.execute(
+            update(t.agents)
+            .where(t.agents.c.id == id)
+            .values(state=wanted.value, since=stamp(at), outcome=outcome.value if outcome else None)
+        )
+        self._log_transition(id, agent.state, wanted, cause, correlation, at)
+
+    def _log_transition(
+        self, id: str, before: AgentState | None, after: AgentState, cause: str, correlation: str, at: UtcDatetime
+    ) -> None:
+        self._db.execute(
+            insert(t.transitions),
+            {
+                "agent": id,
+                "before": before.value if before else None,
+                "after": after.value,
+                "cause": cause,
+                "correlation": correlation,
+                "at": stamp(at),
+            },
+        )
+
+    def transitions(self, id: str) -> list[dict[str, Any]]:
+        rows = self._db.execute(select(t.transitions).where(t.transitions.c.agent == id).order_by(t.transitions.c.id))
+        return [dict(row._mapping) for row in rows]
+
+    # tasks
+
+    def next_ticket(self) -> int:
+        return self._bump("ticket")
+
+    def add_task(self, task: Task) -> bool:
+        """Keep a new task; False when its id is taken."""
+        values = {
+            "id": task.id,
+            "project": task.project,
+            "status": task.status.value,
+            "ticket": task.ticket,
+            "body": task.model_dump_json(by_alias=True),
+        }
+        added = self._insert_new(t.tasks, values)
+        if added:
+            self.notices.append(Notice(kind="task", key=task.id, project=task.project))
+        return added
+
+    def task(self, id: str) -> Task | None:
+        body = self._db.execute(select(t.tasks.c.body).where(t.tasks.c.id == id)).scalar()
+        return Task.model_validate_json(body) if body else None
+
+    def update_task(self, task: Task) -> None:
+        self._db.execute(
+            update(t.tasks)
+            .where(t.tasks.c.id == task.id)
+            .values(status=task.status.value, body=task.model_dump_json(by_alias=True))
+        )
+        self.notices.append(Notice(kind="task", key=task.id, project=task.project))
+
+    def open_tasks(self, project: str) -> list[Task]:
+        rows = self._db.execute(
+            select(t.tasks.c.body)
+            .where(t.tasks.c.project == project, t.tasks.c.status.in_(("queued", "running", "waiting")))
+            .order_by(t.tasks.c.ticket)
+        )
+        return [Task.model_validate_json(row[0]) for row in rows]
+
+    def tasks(self, project: str | None = None, status: str | None = None, limit: int = 100) -> list[Task]:
+        query = select(t.tasks.c.body).order_by(t.tasks.c.ticket.desc()).limit(limit)
+        if project is not None:
+            query = query.where(t.tasks.c.project == project)
+        if status is not None:
+            query = query.where(t.tasks.c.status == status)
+        return [Task.model_validate_json(row[0]) for row in self._db.execute(query)]
+
+    def record_usage(self, task: str, request: str, model: str, tokens: int, cost_micros: int, at: UtcDatetime) -> None:
+        """Count one answer of the model once, however often it is reported."""
+        values = {
+            "task": task,
+            "request": request,
+            "model": model,
+            "tokens": tokens,
+            "cost_micros": cost_micros,
+            "at": stamp(at),
+        }
+        self._insert_new(t.usage, values)
+
+    def usage(self, task: str) -> tuple[int, int, int]:
+        """(cost in micro-dollars, tokens, model turns) of a task so far."""
+        row = self._db.execute(
+            select(func.coalesce(func.sum(t.usage.c.cost_micros), 0), func.coalesce(func.sum(t.usage.c.tokens), 0), func.count()).where(
+                t.usage.c.task == task
+            )
+        ).one()
+        return int(row[0]), int(row[1]), int(row[2])
+
+    # approvals
+
+    def save_approval(self, approval: Approval) -> None:
+        values = {
+            "token": approval.token,
+            "project": approval.project,
+            "state": approval.state.value,
+            "body": approval.model_dump_json(by_alias=True),
+        }
+        self._upsert(t.approvals, "token", values)
+
+    def approval(self, token: str) -> Approval | None:
+        body = self._db.execute(select(t.approvals.c.body).where(t.approvals.c.token == token)).scalar()
+        return Approval.model_validate_json(body) if body else None
+
+    def approvals(self, project: str | None = None, state: str | None = None, limit: int = 100) -> list[Approval]:
+        query = select(t.approvals.c.body).limit(limit)
+        if project is not None:
+            query = query.where(t.approvals.c.project == project)
+        if state is not None:
+            query = query.where(t.approvals.c.state == state)
+        return [Approval.model_validate_json(row[0]) for row in self._db.execute(query)]
+
+    # audit
+
+    def record(
+        self, *, at: UtcDatetime, actor: str, action: str, project: str, subject: str, detail: dict[str, JsonValue]
+    ) -> None:
+        """Append to the audit chain. The head row is locked first, so entries cannot fork."""
+        row = self._db.execute(_BUMP, {"counter": "audit"}).one()
+        seq, previous = int(row[0]), str(row[1]) or chain.GENESIS
+        body = chain.canonical(
+            {
+                "seq": seq,
+                "at": stamp(at),
+                "actor": actor,
+                "action": action,
+                "project": project,
+                "subject": subject,
+                "detail": detail,
+            }
+        )
+        found = chain.chain_hash(body, previous)
+        self._db.execute(insert(t.audit), {"seq": seq, "body": body, "previous": previous, "hash": found})
+        self._db.execute(update(t.counters).where(t.counters.c.name == "audit").values(hash=found))
+
+    def audit_entries(self, limit: int, project: str | None = None) -> list[dict[str, Any]]:
+        """The newest entries, newest last."""
+        rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq.desc()).limit(limit if project is None else limit * 20))
+        entries = [json.loads(row.body) | {"hash": row.hash} for row in rows]
+        if project is not None:
+            entries = [entry for entry in entries if entry["project"] == project][:limit]
+        return entries[::-1]
+
+    def verify_audit(self) -> chain.AuditReport:
+        """Recompute the whole chain."""
+        head = self._db.execute(select(t.counters.c.value, t.counters.c.hash).where(t.counters.c.name == "audit")).one()
+        rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq))
+        return chain.verify(((row.seq, row.body, row.previous, row.hash) for row in rows), int(head[0]), str(head[1]))
+
+
+__all__ = ["SqlUnit", "stamp"]

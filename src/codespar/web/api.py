@@ -1,0 +1,402 @@
+"""The HTTP API: what the command line, scripts and later the dashboard talk to.
+
+Every route under /api asks for a bearer token, and shows only what its person may see. Errors are
+`{"error": {"code", "message", "next"}}`. Nothing is acknowledged before it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from codespar import __version__
+from codespar.domain.base import CodesparError, Value
+from codespar.domain.messages import Author, Channel, NormalizedMessage
+from codespar.domain.people import Permission, Person, may, who_could
+from codespar.domain.slots import position
+from codespar.domain.tasks import Task, Thread
+from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
+from codespar.store.base import Outgoing, Project
+from codespar.web.base import House, NoSuchProject
+
+MAX_BODY = 256 * 1024  # bytes of a request
+PING_SECONDS = 15.0
+
+
+class ApiError(CodesparError):
+    """A request that is refused: an HTTP status, a code for programs, and what to do for people."""
+
+    def __init__(self, status: int, code: str, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.next_step = next_step
+
+
+class PostedMessage(Value):
+    """A message as a client sends it. `id` makes a repeat recognizable; without one every post is a new message."""
+
+    content: str = Field(min_length=1, max_length=32_000)
+    project: str | None = None
+    thread: str | None = Field(default=None, max_length=100, pattern=r"^[\w.:-]+$")
+    id: str | None = Field(default=None, max_length=150, pattern=r"^[\w.:-]+$")
+
+
+class PostedProject(Value):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
+    repository: str = Field(min_length=1, max_length=1000)
+
+
+def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
+    """The ASGI app over a running house."""
+    app = FastAPI(title="CodeSpar", version=__version__, description=__doc__ or "", docs_url=None, redoc_url=None)
+
+    def person(authorization: Annotated[str | None, Header()] = None) -> Person:
+        scheme, _, token = (authorization or "").partition(" ")
+        found = house.person_of(token.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise ApiError(
+                401, "unauthorized", "this needs a valid bearer token", "the CLI's own is in <data_dir>/cli-token; others are set in codespar.yaml"
+            )
+        return found
+
+    Caller = Annotated[Person, Depends(person)]  # noqa: N806 - a type
+
+    def needs(caller: Person, permission: Permission) -> None:
+        if not may(caller.role, permission):
+            able = ", ".join(who_could(permission))
+            raise ApiError(403, "forbidden", f"{caller.name} ({caller.role}) lacks {permission}", f"ask one of: {able}")
+
+    async def chosen(name: str | None) -> Project:
+        projects = await house.store.read(lambda unit: unit.projects())
+        if name is None and len(projects) == 1:
+            return projects[0]
+        for project in projects:
+            if project.name == name:
+                return project
+        known = ", ".join(project.name for project in projects) or "none is linked yet"
+        if name is None:
+            raise ApiError(422, "project_needed", "several projects are linked: say which", f"one of: {known}")
+        raise ApiError(404, "no_such_project", f"there is no project {name}", f"one of: {known}")
+
+    _handle_errors(app)
+    app.add_middleware(_BodyLimit)
+
+    # health
+
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"])
+    async def readyz() -> JSONResponse:
+        why = house.ready()
+        body = {"status": "ready", "version": __version__, "pid": os.getpid()} if why is None else {"status": "starting", "why": why}
+        return JSONResponse(body, 200 if why is None else 503)
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics() -> Response:
+        return Response(house.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/api/v1/version", tags=["health"])
+    async def version(caller: Caller) -> dict[str, str]:
+        return {"version": __version__, "person": caller.name, "role": caller.role.value}
+
+    # messages
+
+    @app.post("/api/v1/messages", tags=["messages"])
+    async def post_message(posted: PostedMessage, caller: Caller) -> dict[str, Any]:
+        project = await chosen(posted.project)
+        thread = Thread(channel=Channel.CLI, conversation=project.name, thread_id=posted.thread or caller.id, person=caller.id)
+        delivery = f"{caller.id}:{posted.id}" if posted.id else f"{caller.id}:{os.urandom(12).hex()}"
+        message = NormalizedMessage(
+            id=delivery,
+            channel=Channel.CLI,
+            author=Author(id=caller.id, name=caller.name, role=caller.role),
+            content=posted.content,
+            thread_id=thread.thread_id,
+            timestamp=clock(),
+        )
+        incoming, answers = await house.take_in(project.name, caller, thread, message)
+        return {"messageId": incoming, "thread": thread.key, "project": project.name, "responses": [_message(sent) for sent in answers]}
+
+    @app.get("/api/v1/messages", tags=["messages"])
+    async def get_messages(
+        caller: Caller,
+        thread: Annotated[str | None, Query(max_length=300)] = None,
+        after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+        found = await house.store.read(lambda unit: unit.messages(thread, after, limit))
+        return {"messages": [_message(sent) for sent in found if _may_read(caller, sent)]}
+
+    @app.get("/api/v1/events", tags=["messages"])
+    async def events(
+        caller: Caller,
+        project: str | None = None,
+        after: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> StreamingResponse:
+        needs(caller, Permission.VIEW_STATUS)
+        cursor = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        return StreamingResponse(
+            _stream(house, caller, project, cursor), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    # what there is
+
+    @app.get("/api/v1/projects", tags=["projects"])
+    async def projects(caller: Caller) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+        found = await house.store.read(lambda unit: unit.projects())
+        return {"projects": [project.wire() for project in found]}
+
+    @app.post("/api/v1/projects", tags=["projects"], status_code=201)
+    async def link_project(posted: PostedProject, caller: Caller) -> dict[str, Any]:
+        needs(caller, Permission.LINK_CHANNEL)
+        return (await house.link(posted.name, posted.repository, caller)).wire()
+
+    @app.get("/api/v1/agents", tags=["projects"])
+    async def agents(caller: Caller, project: str | None = None, ended: bool = False) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+        found = await house.store.read(lambda unit: unit.agents(project, live_only=not ended))
+        return {"agents": [agent.wire() for agent in found]}
+
+    @app.get("/api/v1/tasks", tags=["tasks"])
+    async def tasks(
+        caller: Caller, project: str | None = None, status: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
+    ) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+
+        def read(unit: Any) -> list[dict[str, Any]]:
+            return [task_view(task, unit.open_tasks(task.project)) for task in unit.tasks(project, status, limit)]
+
+        return {"tasks": await house.store.read(read)}
+
+    @app.get("/api/v1/tasks/{task_id}", tags=["tasks"])
+    async def task(task_id: str, caller: Caller) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+
+        def read(unit: Any) -> dict[str, Any] | None:
+            found = unit.task(task_id)
+            return task_view(found, unit.open_tasks(found.project)) if found else None
+
+        if (found := await house.store.read(read)) is None:
+            raise ApiError(404, "no_such_task", f"there is no task {task_id}", "GET /api/v1/tasks lists them")
+        return found
+
+    @app.get("/api/v1/prs", tags=["prs"])
+    async def pulls(caller: Caller, project: str | None = None, state: PullState | None = None) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_DIFFS)
+        chosen_project = await chosen(project)
+        found = await house.forge(chosen_project.name).list_pulls(state)
+        return {"prs": [_pull(pull) for pull in found]}
+
+    @app.get("/api/v1/prs/{project}/{number}", tags=["prs"])
+    async def pull(project: str, number: int, caller: Caller) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_DIFFS)
+        return _pull(await house.forge((await chosen(project)).name).get_pull(number))
+
+    @app.get("/api/v1/prs/{project}/{number}/diff", tags=["prs"])
+    async def pull_diff(project: str, number: int, caller: Caller) -> PlainTextResponse:
+        needs(caller, Permission.VIEW_DIFFS)
+        forge = house.forge((await chosen(project)).name)
+        found = await forge.get_pull(number)
+        return PlainTextResponse(await forge.diff(found.base_commit, found.head_commit))
+
+    @app.get("/api/v1/approvals", tags=["approvals"])
+    async def approvals(caller: Caller, project: str | None = None, state: str | None = None) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_STATUS)
+        found = await house.store.read(lambda unit: unit.approvals(project, state))
+        return {"approvals": [approval.wire() for approval in found]}
+
+    @app.get("/api/v1/audit", tags=["audit"])
+    async def audit(caller: Caller, project: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_AUDIT)
+        return {"entries": await house.store.read(lambda unit: unit.audit_entries(limit, project))}
+
+    @app.get("/api/v1/audit/verify", tags=["audit"])
+    async def verify_audit(caller: Caller) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_AUDIT)
+        report = await house.store.read(lambda unit: unit.verify_audit())
+        return report.wire()
+
+    @app.get("/api/v1/search", tags=["projects"])
+    async def search(
+        caller: Caller, q: Annotated[str, Query(min_length=1, max_length=500)], project: str | None = None
+    ) -> dict[str, Any]:
+        needs(caller, Permission.VIEW_DIFFS)
+        name = (await chosen(project)).name
+        _, commit = await house.forge(name).sync()
+        await house.index(name).update(house.forge(name).base_repository, commit)
+        return {"hits": [hit.wire() for hit in await house.index(name).search(q)], "commit": commit}
+
+    # signed deliveries from outside
+
+    @app.post("/webhooks/{source}", tags=["webhooks"])
+    async def webhook(source: str, request: Request) -> JSONResponse:
+        body = await request.body()
+        delivery = verify_delivery(source, body, request.headers, clock())
+        try:
+            payload = json.loads(body)
+        except ValueError as error:
+            raise ApiError(400, "malformed", "the body is not JSON") from error
+        new = await house.record_delivery(source, delivery, payload if isinstance(payload, dict) else {"value": payload})
+        return JSONResponse({"accepted": True, "new": new}, 202)
+
+    return app
+
+
+def verify_delivery(source: str, body: bytes, headers: Any, now: datetime) -> str:
+    """Check a webhook's signature over the raw bytes and return its delivery id. An unknown source or a missing secret refuses.
+
+    The scheme is `X-Codespar-Signature: sha256=<HMAC-SHA256 of "timestamp.body">` with `X-Codespar-Timestamp` (seconds, within five
+    minutes) and `X-Codespar-Delivery`; the secret is read from CODESPAR_WEBHOOK_SECRET_<SOURCE>.
+    """
+    secret = os.environ.get(f"CODESPAR_WEBHOOK_SECRET_{source.upper().replace('-', '_')}", "")
+    if not secret or not source.replace("-", "").isalnum():
+        raise ApiError(404, "no_such_source", f"no webhook source {source[:40]} is configured", "set its secret in the server's environment")
+    timestamp, delivery = headers.get("x-codespar-timestamp", ""), headers.get("x-codespar-delivery", "")
+    given = headers.get("x-codespar-signature", "").removeprefix("sha256=")
+    wanted = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(given.encode(), wanted.encode()):
+        raise ApiError(401, "bad_signature", "the signature does not match the body")
+    if not timestamp.isdigit() or abs(now.timestamp() - int(timestamp)) > 300:
+        raise ApiError(401, "stale", "the delivery is older than five minutes or from the future")
+    if not delivery or len(delivery) > 190:
+        raise ApiError(400, "no_delivery_id", "X-Codespar-Delivery is missing or too long")
+    return delivery
+
+
+def task_view(task: Task, open_tasks: list[Task]) -> dict[str, Any]:
+    """A task as clients see it."""
+    shown = task.wire()
+    for hidden in ("spec", "thread", "ticket", "limits"):
+        shown.pop(hidden, None)
+    return shown | {"threadKey": task.thread.key, "position": position(open_tasks, task.id)}
+
+
+def _pull(pull: PullRequest) -> dict[str, Any]:
+    return pull.wire() | {"additions": pull.additions, "deletions": pull.deletions, "filesChanged": len(pull.files)}
+
+
+def _message(sent: Outgoing) -> dict[str, Any]:
+    body = sent.wire()
+    return body | {"replaces": sent.response.replaces}
+
+
+def _may_read(caller: Person, sent: Outgoing) -> bool:
+    """Blocks carry diffs; people without view_diffs see the rest of the conversation only."""
+    return may(caller.role, Permission.VIEW_DIFFS) or not sent.response.blocks
+
+
+async def _stream(house: House, caller: Person, project: str | None, cursor: int | None) -> AsyncIterator[str]:
+    async with house.bus.listen() as notices:
+        seen = cursor or 0
+        if cursor is not None:
+            while missed := await house.store.read(lambda unit: unit.messages(None, seen, 200)):
+                for sent in missed:
+                    seen = sent.seq
+                    if _may_read(caller, sent) and project in (None, sent.project):
+                        yield _event("message", _message(sent), sent.seq)
+        yield _event("ping", {"at": datetime.now(UTC).isoformat()})
+        while True:
+            try:
+                notice = await asyncio.wait_for(notices.get(), PING_SECONDS)
+            except TimeoutError:
+                yield _event("ping", {"at": datetime.now(UTC).isoformat()})
+                continue
+            if notice is None:
+                return
+            if project is not None and notice.project != project:
+                continue
+            if notice.kind == "message":
+                sent = notice.body["message"]
+                if sent.seq > seen and _may_read(caller, sent):
+                    yield _event("message", _message(sent), sent.seq)
+            elif notice.kind == "task":
+                key = notice.key
+
+                def read(unit: Any, key: str = key) -> dict[str, Any] | None:
+                    found = unit.task(key)
+                    return task_view(found, unit.open_tasks(found.project)) if found else None
+
+                if view := await house.store.read(read):
+                    yield _event("task", view)
+
+
+def _event(kind: str, body: dict[str, Any], id: int | None = None) -> str:
+    head = f"id: {id}\n" if id is not None else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+def _handle_errors(app: FastAPI) -> None:
+    def body(code: str, message: str, next_step: str = "") -> dict[str, Any]:
+        return {"error": {"code": code, "message": message, "next": next_step}}
+
+    @app.exception_handler(ApiError)
+    async def api_error(_request: Request, error: ApiError) -> JSONResponse:
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return JSONResponse(body(error.code, str(error), error.next_step), error.status, headers)
+
+    @app.exception_handler(NoSuchProject)
+    async def no_project(_request: Request, error: NoSuchProject) -> JSONResponse:
+        return JSONResponse(body("no_such_project", str(error)), 404)
+
+    @app.exception_handler(PullRequestNotFound)
+    async def no_pull(_request: Request, error: PullRequestNotFound) -> JSONResponse:
+        return JSONResponse(body("no_such_pull_request", str(error)), 404)
+
+    @app.exception_handler(RepositoryUnusable)
+    async def unusable(_request: Request, error: RepositoryUnusable) -> JSONResponse:
+        return JSONResponse(body("repository_unusable", str(error)), 422)
+
+    @app.exception_handler(CodesparError)
+    async def refused(_request: Request, error: CodesparError) -> JSONResponse:
+        return JSONResponse(body("refused", str(error)), 409)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5])
+        return JSONResponse(body("invalid", problems, "the request's schema is in /openapi.json"), 422)
+
+
+class _BodyLimit:
+    """Refuses a body over the limit, whether it says its size or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if told.isdigit() and int(told) > MAX_BODY:
+            error = {"error": {"code": "too_large", "message": f"a request may have {MAX_BODY} bytes", "next": "send less"}}
+            await JSONResponse(error, 413)(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            part = await receive()
+            taken += len(part.get("body", b""))
+            if taken > MAX_BODY:
+                raise ApiError(413, "too_large", f"a request may have {MAX_BODY} bytes", "send less")
+            return part
+
+        await self._app(scope, counted, send)

@@ -1,0 +1,50 @@
+"""What the web needs of the rest: the port that the composition root plugs in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from codespar.codeindex.base import CodeIndex
+from codespar.domain.base import CodesparError
+from codespar.domain.messages import NormalizedMessage
+from codespar.domain.people import Person
+from codespar.domain.tasks import Thread
+from codespar.forges.base import Forge
+from codespar.store.base import Outgoing, Project, Store
+from codespar.web.bus import Bus
+
+
+class NoSuchProject(CodesparError):
+    """The request names a project that is not linked, or that its person may not see."""
+
+
+class House(Protocol):
+    """The running platform, as the web sees it."""
+
+    store: Store
+    bus: Bus
+
+    def person_of(self, token: str) -> Person | None:
+        """Whose bearer token this is."""
+        ...
+
+    def ready(self) -> str | None:
+        """None when work is taken in, else why not."""
+        ...
+
+    def forge(self, project: str) -> Forge: ...
+
+    def index(self, project: str) -> CodeIndex: ...
+
+    async def link(self, name: str, repository: str, by: Person) -> Project:
+        """Link a repository as a project. Again with the same repository: nothing changes."""
+        ...
+
+    async def take_in(self, project: str, person: Person, thread: Thread, message: NormalizedMessage) -> tuple[int, Sequence[Outgoing]]:
+        """Commit a message, run its turn, and return (inbox id, answers)."""
+        ...
+
+    async def record_delivery(self, source: str, delivery: str, body: dict[str, Any]) -> bool: ...
+
+    def metrics(self) -> bytes: ...
