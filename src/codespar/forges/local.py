@@ -1,0 +1,407 @@
+"""The embedded forge: real git repositories, pull requests kept as git objects.
+
+`base.git` holds the default branch's history alone and is what tasks may see. `forge.git` borrows its objects and holds our branches and,
+under refs/codespar/pulls/<n>, one commit chain a pull request whose tree is `pull.json`: the record's whole history, numbered by
+compare-and-swap. Patches are applied in a throw-away index: no work tree, so no hooks, filters or links are ever in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from codespar import git
+from codespar.forges.base import (
+    Check,
+    Comment,
+    Conflict,
+    FileChange,
+    ForgeError,
+    MergeMethod,
+    NotMergeable,
+    PatchRefused,
+    PullRequest,
+    PullRequestNotFound,
+    PullState,
+    PushRefused,
+    RepositoryUnusable,
+    Review,
+)
+
+PULLS = "refs/codespar/pulls"
+ZERO = "0" * 40
+_MODES = {"100644", "100755", "120000", "000000"}
+_MAX_FILE = 1024**2
+_RACES = 20  # how often a lost compare-and-swap is tried again
+
+
+class LocalForge:
+    """`Forge` over a path or URL that git understands. Never touches a work tree of the user's."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self._folder = folder
+        self._source = str(Path(source).expanduser().resolve()) if _is_path(source) else source
+        self._shown = _without_credentials(self._source)
+        self._base = folder / "base.git"
+        self._forge = folder / "forge.git"
+        self._lock = asyncio.Lock()
+        self._branch = ""
+
+    @property
+    def base_repository(self) -> Path:
+        return self._base
+
+    # the default branch
+
+    async def sync(self) -> tuple[str, str]:
+        async with self._lock:
+            await self._create()
+            branch, commit = await self._remote_head()
+            known = (await self._try("rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self._base)) or ""
+            if known != commit:
+                refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
+                try:
+                    await git.run("fetch", "--quiet", "--no-tags", self._source, refspec, cwd=self._base)
+                except git.GitError as error:
+                    raise RepositoryUnusable(f"{self._shown} cannot be fetched: {_clean(error.stderr)}") from error
+                commit = await git.run("rev-parse", f"refs/heads/{branch}", cwd=self._base)
+            if self._branch != branch:
+                await git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=self._base)
+                self._branch = branch
+            return branch, commit
+
+    async def _remote_head(self) -> tuple[str, str]:
+        try:
+            told = await git.run("ls-remote", "--symref", self._source, "HEAD", timeout=60)
+        except git.GitError as error:
+            raise RepositoryUnusable(
+                f"{self._shown} is not a git repository that can be reached: {_clean(error.stderr)}. "
+                "Check the path or URL in codespar.yaml and this user's access to it."
+            ) from error
+        named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told, re.MULTILINE)
+        at = re.search(r"^([0-9a-f]{40,64})\tHEAD$", told, re.MULTILINE)
+        if at is None:
+            raise RepositoryUnusable(f"{self._shown} is empty: commit and push a first file, then try again")
+        if named is None:
+            raise RepositoryUnusable(f"HEAD of {self._shown} is detached: check out its default branch (git switch <branch>), then try again")
+        return named[1], at[1]
+
+    async def _create(self) -> None:
+        if (self._forge / "HEAD").exists():
+            return
+        for bare in (self._base, self._forge):
+            bare.mkdir(parents=True, exist_ok=True)
+            await git.run("init", "--quiet", "--bare", str(bare))
+        alternates = self._forge / "objects" / "info" / "alternates"
+        alternates.write_text(f"{(self._base / 'objects').resolve()}\n")
+
+    async def read_file(self, commit: str, path: str) -> bytes | None:
+        entry = await git.run("ls-tree", "-l", commit, "--", path, cwd=self._base)
+        if not entry:
+            return None
+        _mode, kind, blob, size = entry.split("\t")[0].split()
+        if kind != "blob":
+            return None
+        if int(size) > _MAX_FILE:
+            raise ForgeError(f"{path} of {commit[:12]} has {size} bytes; at most {_MAX_FILE} are read")
+        return (await git.run_bytes("cat-file", "blob", blob, cwd=self._base))[1]
+
+    # changes
+
+    async def import_patch(self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: datetime) -> str:
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as scratch:
+            env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            await git.run("read-tree", base_commit, cwd=self._forge, extra_env=env)
+            try:
+                await git.run(
+                    "apply", "--cached", "--binary", "--whitespace=nowarn", "-", cwd=self._forge, stdin=patch, extra_env=env
+                )
+            except git.GitError as error:
+                raise PatchRefused(f"it does not apply to {base_commit[:12]}: {_clean(error.stderr)}") from error
+            tree = await git.run("write-tree", cwd=self._forge, extra_env=env)
+        await self._refuse_tricks(base_commit, tree)
+        commit = await self._commit(tree, [base_commit], message, author, at)
+        await git.run("update-ref", f"refs/heads/{branch}", commit, cwd=self._forge)
+        return commit
+
+    async def _refuse_tricks(self, base: str, tree: str) -> None:
+        _, raw = await git.run_bytes("diff-tree", "-r", "-z", "--no-renames", base, tree, cwd=self._forge)
+        parts = raw.split(b"\0")
+        if len(parts) < 2:
+            raise PatchRefused("it changes nothing")
+        for head, name in zip(parts[0::2], parts[1::2], strict=False):
+            _old, mode, _from, blob, _status = head.decode().lstrip(":").split()
+            path = name.decode(errors="surrogateescape")
+            if mode not in _MODES:
+                raise PatchRefused(f"{path} would become a submodule or an unknown kind of entry ({mode})")
+            pieces = path.split("/")
+            if path.startswith("/") or any(piece.lower() in (".git", "..", ".", "") for piece in pieces):
+                raise PatchRefused(f"{path} is not a path a change may have")
+            if path == ".gitmodules" and mode != "000000":
+                raise PatchRefused("it changes .gitmodules: submodules are added by people")
+            if mode == "120000":
+                target = (await git.run_bytes("cat-file", "blob", blob, cwd=self._forge))[1].decode(errors="replace")
+                if _leaves_tree(pieces[:-1], target):
+                    raise PatchRefused(f"{path} would be a link out of the repository ({target[:100]})")
+
+    async def _commit(self, tree: str, parents: Sequence[str], message: str, author: str, at: datetime) -> str:
+        date = f"{int(at.timestamp())} +0000"
+        name = re.sub(r"[<>\n\0]", "", author).strip() or "unknown"
+        env = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": "codespar@localhost", "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        given = [argument for parent in parents for argument in ("-p", parent)]
+        return await git.run("commit-tree", tree, *given, cwd=self._forge, stdin=message.encode(), extra_env=env)
+
+    async def push(self, *, branch: str, commit: str) -> None:
+        ref = f"refs/heads/{branch}"
+        there = await self._try("ls-remote", self._source, ref)
+        if there and there.split()[0] == commit:
+            return
+        if there:
+            raise PushRefused(f"{branch} already is on {self._shown} at {there[:12]}, which is not this task's commit {commit[:12]}")
+        await self._push(f"{commit}:{ref}", f"--force-with-lease={ref}:")
+
+    async def _push(self, refspec: str, *options: str) -> None:
+        try:
+            await git.run("push", "--quiet", "--no-verify", *options, self._source, refspec, cwd=self._forge)
+        except git.GitError as error:
+            raise PushRefused(
+                f"{self._shown} refused the push of {refspec.split(':')[-1]}: {_clean(error.stderr)}. The commit is kept; settle it there, then retry."
+            ) from error
+
+    async def diff(self, base_commit: str, head: str) -> str:
+        _, out = await git.run_bytes("diff", "--no-ext-diff", "--no-textconv", f"{base_commit}...{head}", cwd=self._forge)
+        return out.decode(errors="replace")
+
+    async def changes(self, base_commit: str, head: str) -> list[FileChange]:
+        _, out = await git.run_bytes("diff", "--no-renames", "--numstat", "-z", "--no-ext-diff", f"{base_commit}...{head}", cwd=self._forge)
+        found = []
+        for entry in out.decode(errors="surrogateescape").split("\0"):
+            if entry:
+                added, removed, path = entry.split("\t", 2)
+                shown = path.encode(errors="surrogateescape").decode(errors="replace")
+                found.append(FileChange(path=shown, additions=_number(added), deletions=_number(removed)))
+        return found
+
+    # pull requests
+
+    async def open_pull(
+        self,
+        *,
+        branch: str,
+        commit: str,
+        base_branch: str,
+        base_commit: str,
+        title: str,
+        body: str,
+        author: str,
+        at: datetime,
+    ) -> PullRequest:
+        files = tuple(await self.changes(base_commit, commit))
+        for _ in range(_RACES):
+            known = await self.list_pulls()
+            for pull in known:
+                if pull.branch == branch and pull.state is PullState.OPEN:
+                    return pull
+            number = max((pull.number for pull in known), default=0) + 1
+            pull = PullRequest(
+                number=number,
+                title=title,
+                body=body,
+                branch=branch,
+                base_branch=base_branch,
+                head_commit=commit,
+                base_commit=base_commit,
+                author=author,
+                files=files,
+                created_at=at,
+                updated_at=at,
+            )
+            if await self._store_record(number, {"pull": pull.wire(), "keys": []}, None, at):
+                return pull
+        raise ForgeError(f"no pull request number could be had for {branch}: too many are opened at once; retry")
+
+    async def get_pull(self, number: int) -> PullRequest:
+        record, _ = await self._record(number)
+        return PullRequest.model_validate(record["pull"])
+
+    async def list_pulls(self, state: PullState | None = None) -> list[PullRequest]:
+        if not (self._forge / "HEAD").exists():
+            return []
+        refs = (await git.run("for-each-ref", "--format=%(refname)", PULLS, cwd=self._forge)).split()
+        if not refs:
+            return []
+        asked = "".join(f"{ref}:pull.json\n" for ref in refs).encode()
+        _, out = await git.run_bytes("cat-file", "--batch", cwd=self._forge, stdin=asked)
+        pulls: list[PullRequest] = []
+        while out:
+            head, _, rest = out.partition(b"\n")
+            size = int(head.split()[-1])
+            pulls.append(PullRequest.model_validate(json.loads(rest[:size])["pull"]))
+            out = rest[size + 1 :]
+        return sorted((pull for pull in pulls if state in (None, pull.state)), key=lambda pull: -pull.number)
+
+    async def set_check(self, number: int, check: Check) -> PullRequest:
+        def change(pull: PullRequest) -> PullRequest:
+            others = tuple(one for one in pull.checks if one.name != check.name)
+            return pull.evolve(checks=(*others, check), updated_at=check.at)
+
+        return await self._update(number, f"check:{check.name}:{check.at.isoformat()}:{check.passed}", change, check.at)
+
+    async def add_comment(self, number: int, comment: Comment, key: str) -> PullRequest:
+        return await self._update(number, f"comment:{key}", lambda pull: pull.evolve(comments=(*pull.comments, comment), updated_at=comment.at), comment.at)
+
+    async def add_review(self, number: int, review: Review, key: str) -> PullRequest:
+        return await self._update(number, f"review:{key}", lambda pull: pull.evolve(reviews=(*pull.reviews, review), updated_at=review.at), review.at)
+
+    async def close(self, number: int, *, at: datetime) -> PullRequest:
+        def change(pull: PullRequest) -> PullRequest:
+            if pull.state is PullState.MERGED:
+                raise NotMergeable(f"PR #{number} is merged and cannot be closed")
+            return pull.evolve(state=PullState.CLOSED, updated_at=at)
+
+        return await self._update(number, "closed", change, at)
+
+    async def merge(self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: datetime) -> PullRequest:
+        pull = await self.get_pull(number)
+        if pull.state is PullState.MERGED and pull.head_commit == head_commit:
+            return pull
+        if pull.state is not PullState.OPEN:
+            raise NotMergeable(f"PR #{number} is {pull.state}")
+        if pull.head_commit != head_commit:
+            raise NotMergeable(f"PR #{number} is at {pull.head_commit[:12]} now, not at {head_commit[:12]} as was shown: look at it again")
+        branch, tip = await self.sync()
+        if branch != pull.base_branch:
+            raise NotMergeable(f"the default branch is {branch} now, but PR #{number} was made for {pull.base_branch}")
+        merged = await self._merged_before(pull, tip) or await self._make_merge(pull, method, tip, author, at)
+        if merged != tip:
+            await self._push(f"{merged}:refs/heads/{branch}")
+        await self.sync()
+        return await self._update(
+            number, "merged", lambda one: one.evolve(state=PullState.MERGED, merge_commit=merged, updated_at=at), at
+        )
+
+    async def _merged_before(self, pull: PullRequest, tip: str) -> str | None:
+        """The commit by which an interrupted merge already brought this pull request into the default branch."""
+        found = await git.run("log", "-1", "--format=%H", "--fixed-strings", f"--grep=Merged-pull-request: #{pull.number}", tip, cwd=self._forge)
+        return found or None
+
+    async def _make_merge(self, pull: PullRequest, method: MergeMethod, tip: str, author: str, at: datetime) -> str:
+        trailer = f"Merged-pull-request: #{pull.number}\nMerged-by: {author}\n"
+        if method is MergeMethod.REBASE:
+            # our branches are one commit on their base, so replaying it is merging its tree
+            listed = (await git.run("rev-list", f"{pull.base_commit}..{pull.head_commit}", cwd=self._forge)).split()
+            if len(listed) > 1:
+                raise NotMergeable(f"PR #{pull.number} has {len(listed)} commits; rebase it by hand, or merge with `squash` or `merge`")
+        tree = await self._merge_tree(tip, pull.head_commit, pull.number)
+        if method is MergeMethod.MERGE:
+            message = f"Merge pull request #{pull.number}: {pull.title}\n\n{trailer}"
+            return await self._commit(tree, [tip, pull.head_commit], message, author, at)
+        if method is MergeMethod.SQUASH:
+            return await self._commit(tree, [tip], f"{pull.title} (#{pull.number})\n\n{trailer}", pull.author, at)
+        original = await git.run("log", "-1", "--format=%B", pull.head_commit, cwd=self._forge)
+        return await self._commit(tree, [tip], f"{original.rstrip()}\n{trailer}", pull.author, at)
+
+    async def _merge_tree(self, ours: str, theirs: str, number: int) -> str:
+        code, out = await git.run_bytes("merge-tree", "--write-tree", "--name-only", "--no-messages", ours, theirs, cwd=self._forge, ok_codes=(0, 1))
+        lines = out.decode(errors="replace").splitlines()
+        if code == 1:
+            raise NotMergeable(f"PR #{number} conflicts with the default branch in {', '.join(lines[1:6])}: retry its task on the newest commit")
+        return lines[0]
+
+    async def conflicts(self, number: int) -> list[Conflict]:
+        mine = await self.get_pull(number)
+        others = [pull for pull in await self.list_pulls(PullState.OPEN) if pull.number != number][:50]
+        gate = asyncio.Semaphore(4)
+
+        async def compare(other: PullRequest) -> Conflict | None:
+            async with gate:
+                code, out = await git.run_bytes(
+                    "merge-tree", "--write-tree", "--name-only", "--no-messages", mine.head_commit, other.head_commit, cwd=self._forge, ok_codes=(0, 1)
+                )
+            if code == 0:
+                return None
+            paths = tuple(sorted({line for line in out.decode(errors="replace").splitlines()[1:] if line}))
+            return Conflict(number=number, other=other.number, paths=paths)
+
+        found = await asyncio.gather(*(compare(other) for other in others))
+        return [conflict for conflict in found if conflict is not None]
+
+    # the records
+
+    async def _record(self, number: int) -> tuple[dict[str, Any], str]:
+        tip = await self._try("rev-parse", "--verify", "-q", f"{PULLS}/{number}", cwd=self._forge) if (self._forge / "HEAD").exists() else None
+        if not tip:
+            raise PullRequestNotFound(f"there is no pull request #{number}")
+        return json.loads(await git.run("cat-file", "blob", f"{tip}:pull.json", cwd=self._forge)), tip
+
+    async def _store_record(self, number: int, record: dict[str, Any], before: str | None, at: datetime) -> bool:
+        """Write the record's next state if its last one is still `before`. False when another writer was faster."""
+        text = json.dumps(record, ensure_ascii=False, indent=1).encode()
+        blob = (await git.run_bytes("hash-object", "-w", "--stdin", cwd=self._forge, stdin=text))[1].decode().strip()
+        tree = await git.run("mktree", cwd=self._forge, stdin=f"100644 blob {blob}\tpull.json\n".encode())
+        commit = await self._commit(tree, [before] if before else [], f"PR #{number}\n", "CodeSpar", at)
+        code, _ = await git.run_bytes("update-ref", f"{PULLS}/{number}", commit, before or ZERO, cwd=self._forge, ok_codes=(0, 1, 128))
+        return code == 0
+
+    async def _update(self, number: int, key: str, change: Callable[[PullRequest], PullRequest], at: datetime) -> PullRequest:
+        for _ in range(_RACES):
+            record, tip = await self._record(number)
+            pull = PullRequest.model_validate(record["pull"])
+            if key in record["keys"]:
+                return pull
+            changed = change(pull)
+            if await self._store_record(number, {"pull": changed.wire(), "keys": [*record["keys"], key]}, tip, at):
+                return changed
+        raise ForgeError(f"PR #{number} is being changed by too many at once; retry")
+
+    async def _try(self, *arguments: str, cwd: Path | None = None) -> str | None:
+        try:
+            return await git.run(*arguments, cwd=cwd)
+        except git.GitError:
+            return None
+
+
+async def create_repository(folder: Path, worktree: Path | None = None) -> Path:
+    """A bare repository that plays the remote; with `worktree`, its first commit is that folder's content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    await git.run("init", "--quiet", "--bare", str(folder))
+    if worktree is not None:
+        await git.run("init", "--quiet", str(worktree))
+        await git.run("add", "-A", cwd=worktree)
+        await git.run("commit", "--quiet", "-m", "chore: first commit", cwd=worktree)
+        await git.run("push", "--quiet", str(folder), "HEAD:refs/heads/main", cwd=worktree)
+    return folder
+
+
+def _is_path(source: str) -> bool:
+    return "://" not in source and not re.match(r"^[\w.-]+@[\w.-]+:", source)
+
+
+def _without_credentials(source: str) -> str:
+    return re.sub(r"://[^/@]*@", "://", source)
+
+
+def _clean(stderr: str) -> str:
+    """git's own words on one line, without credentials."""
+    return _without_credentials(" ".join(stderr.split()))[-600:]
+
+
+def _leaves_tree(folder: Sequence[str], target: str) -> bool:
+    if target.startswith("/"):
+        return True
+    depth = len(folder)
+    for piece in target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(piece, 1)
+        if depth < 0:
+            return True
+    return False
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
