@@ -36,6 +36,7 @@ check: setup ## format, lint, types, import rules, documents: before every commi
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/pyright
 	@.venv/bin/lint-imports
+	@.venv/bin/python scripts/check_locks.py
 	@.venv/bin/python scripts/check_docs.py
 
 format: setup ## format the code and sort its imports

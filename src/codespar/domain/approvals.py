@@ -1,14 +1,20 @@
-"""Approvals: who may vote, when a vote counts, and what it decides. Pure.
+"""Approvals: who may vote, when a vote counts, and what it decides. Pure: the clock comes in as an argument.
 
 One reject ends it; the requester never counts unless policy allows it; duplicates, late, forged and replayed votes change nothing and say
-why; what is executed is what was shown, so a vote for anything else is void.
+why; what is executed is what was shown, so an approval whose action changed meanwhile is void.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from codespar.domain.autonomy import Risk
 from codespar.domain.base import Value, short_id
 from codespar.domain.messages import UtcDatetime
 from codespar.domain.people import Permission, Person, may, who_could
@@ -59,7 +65,7 @@ class Approval(Value):
     shown_digest: str  # of exactly what the request showed
     requester: str  # person id
     permission: Permission
-    quorum: int = 1
+    quorum: int = Field(default=1, ge=1)  # distinct people
     self_approval_allowed: bool = False
     votes: tuple[Vote, ...] = ()
     state: ApprovalState = ApprovalState.PENDING
@@ -67,9 +73,43 @@ class Approval(Value):
     created_at: UtcDatetime
     expires_at: UtcDatetime
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not self.token.startswith(f"{self.kind.value}-"):
+            raise ValueError(
+                f"{self.token} is no token of a {self.kind.name.lower()}: those start with {self.kind.value}-"
+            )
+        if self.expires_at <= self.created_at:
+            raise ValueError(f"{self.token} would expire before it is asked")
+        return self
+
+    @property
+    def approvers(self) -> frozenset[str]:
+        """The people whose approval counts so far."""
+        return frozenset(
+            vote.person
+            for vote in self.votes
+            if vote.verdict is Verdict.APPROVE
+            and (self.self_approval_allowed or vote.person != self.requester)
+        )
+
+
+DEFAULT_QUORUM: Mapping[ApprovalKind, int] = MappingProxyType(dict.fromkeys(ApprovalKind, 1))
+PRODUCTION_QUORUM = 2  # of a deploy to production
+DEFAULT_EXPIRY: Mapping[Risk, timedelta] = MappingProxyType(
+    dict.fromkeys(Risk, timedelta(hours=1)) | {Risk.CRITICAL: timedelta(minutes=15)}
+)
+
+
+def default_quorum(kind: ApprovalKind, environment: str | None = None) -> int:
+    """How many people must approve where policy says nothing."""
+    if kind is ApprovalKind.DEPLOY and environment == "production":
+        return PRODUCTION_QUORUM
+    return DEFAULT_QUORUM[kind]
+
 
 class VoteResult(Value):
-    """`decided`: this vote ended the waiting."""
+    """What one vote did. `accepted`: it counts; `decided`: the waiting is over; `why` is for the voter."""
 
     approval: Approval
     accepted: bool
@@ -89,13 +129,19 @@ def new_approval(
     permission: Permission,
     thread: Thread,
     now: datetime,
-    expires_in: timedelta,
-    quorum: int = 1,
-    self_approval_allowed: bool = False,
+    expires_in: timedelta = DEFAULT_EXPIRY[Risk.LOW],
+    quorum: int | None = None,
+    self_approval_allowed: bool | None = None,
+    attempt: int = 0,
 ) -> Approval:
-    """A pending approval whose token follows from `seed`, so that asking again after a crash asks under the same token."""
+    """A pending approval whose token follows from `seed`, so that asking again after a crash asks under the same token.
+
+    When the token is taken by another approval, ask again with the next `attempt`. Left out, `quorum` is the kind's default, and only a
+    budget question may be answered by the one whose task it is.
+    """
+    own = kind is ApprovalKind.BUDGET if self_approval_allowed is None else self_approval_allowed
     return Approval(
-        token=short_id(kind.value, seed),
+        token=short_id(kind.value, seed, attempt),
         kind=kind,
         project=project,
         subject=subject,
@@ -103,42 +149,71 @@ def new_approval(
         shown_digest=shown_digest,
         requester=requester,
         permission=permission,
-        quorum=quorum,
-        self_approval_allowed=self_approval_allowed,
+        quorum=default_quorum(kind) if quorum is None else quorum,
+        self_approval_allowed=own,
         thread=thread,
         created_at=now,
         expires_at=now + expires_in,
     )
 
 
-def vote(
-    approval: Approval, person: Person, verdict: Verdict, channel: str, now: datetime, shown_digest: str, *, reason: str = ""
-) -> VoteResult:
-    """Count one vote. The answer says why it did or did not count."""
+def expire(approval: Approval, now: datetime) -> Approval:
+    """The approval as it is at `now`: expired when it still waits and its time is over, else unchanged."""
+    if approval.state is ApprovalState.PENDING and now >= approval.expires_at:
+        return approval.evolve(state=ApprovalState.EXPIRED)
+    return approval
 
-    def refuse(why: str, changed: Approval = approval) -> VoteResult:
-        return VoteResult(approval=changed, accepted=False, why=why)
+
+def vote(
+    approval: Approval,
+    person: Person,
+    verdict: Verdict,
+    channel: str,
+    now: datetime,
+    shown_digest: str,
+    *,
+    reason: str = "",
+) -> VoteResult:
+    """Count one vote. The answer says why it did or did not count.
+
+    `shown_digest` is of what would be executed now, computed by the caller; it never comes from the voter. Where it is not what the
+    request showed, the approval is void, whoever votes. An earlier approval of the same person does not stop them from rejecting.
+    """
+    token, allowed = approval.token, approval.permission
+
+    def refuse(why: str) -> VoteResult:
+        return VoteResult(approval=approval, accepted=False, why=why)
 
     if approval.state is not ApprovalState.PENDING:
-        return refuse(f"{approval.token} is {approval.state} already")
+        return refuse(f"{token} is {approval.state} already; nothing is changed by this vote")
     if now >= approval.expires_at:
-        return refuse(f"{approval.token} expired at {approval.expires_at:%H:%M} UTC", approval.evolve(state=ApprovalState.EXPIRED))
+        return refuse(f"{token} expired at {approval.expires_at:%Y-%m-%d %H:%M} UTC; ask for it again")
+    if not may(person.role, allowed):
+        able = ", ".join(who_could(allowed))
+        return refuse(
+            f"{person.name} is {person.role}, which does not include {allowed}; one of {able} may vote on {token}"
+        )
     if shown_digest != approval.shown_digest:
-        return refuse("what was shown has changed since: the approval is void", approval.evolve(state=ApprovalState.VOID))
-    if not may(person.role, approval.permission):
-        able = ", ".join(who_could(approval.permission))
-        return refuse(f"{person.name} ({person.role}) lacks {approval.permission}; one of {able} may vote")
-    if any(earlier.person == person.id for earlier in approval.votes):
-        return refuse(f"{person.name} has voted already; a person counts once")
+        why = f"what {token} showed has changed since, so it is void; ask for it again"
+        return VoteResult(
+            approval=approval.evolve(state=ApprovalState.VOID), accepted=False, decided=True, why=why
+        )
+    if verdict is Verdict.APPROVE and person.id == approval.requester and not approval.self_approval_allowed:
+        return refuse(
+            f"{person.name} asked for {token}, and who asks does not count; somebody else with {allowed} must approve"
+        )
+    if verdict is Verdict.APPROVE and any(earlier.person == person.id for earlier in approval.votes):
+        return refuse(
+            f"{person.name} has voted on {token} already; a person counts once, whatever the channel"
+        )
     cast = Vote(person=person.id, verdict=verdict, channel=channel, reason=reason, at=now)
-    if verdict is Verdict.REJECT:
-        ended = approval.evolve(votes=(*approval.votes, cast), state=ApprovalState.REJECTED)
-        return VoteResult(approval=ended, accepted=True, decided=True, why=f"rejected by {person.name}" + (f": {reason}" if reason else ""))
-    if person.id == approval.requester and not approval.self_approval_allowed:
-        return refuse("the person who asked does not count for the approval")
     counted = approval.evolve(votes=(*approval.votes, cast))
-    have = sum(one.verdict is Verdict.APPROVE for one in counted.votes)
-    if have < approval.quorum:
-        return VoteResult(approval=counted, accepted=True, why=f"{have}/{approval.quorum} approvals")
+    if verdict is Verdict.REJECT:
+        ended = counted.evolve(state=ApprovalState.REJECTED)
+        why = f"rejected by {person.name}" + (f": {reason}" if reason else "")
+        return VoteResult(approval=ended, accepted=True, decided=True, why=why)
+    have = f"{len(counted.approvers)}/{approval.quorum}"
+    if len(counted.approvers) < approval.quorum:
+        return VoteResult(approval=counted, accepted=True, why=f"{have} approvals")
     ended = counted.evolve(state=ApprovalState.APPROVED)
-    return VoteResult(approval=ended, accepted=True, decided=True, why=f"approved by {person.name} ({have}/{approval.quorum})")
+    return VoteResult(approval=ended, accepted=True, decided=True, why=f"approved by {person.name} ({have})")

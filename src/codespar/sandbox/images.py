@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import platform
@@ -20,10 +19,17 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codespar import __version__
-from codespar.sandbox.base import EngineUnavailable, EnvironmentBroken, EnvironmentSetup, ImageMissing, ReadFile, Say
+from codespar.sandbox.base import (
+    EnvironmentBroken,
+    EnvironmentSetup,
+    ImageMissing,
+    ReadFile,
+    Say,
+)
+from codespar.sandbox.dockerengine import BuildFailed, EngineClient, build, digest, find
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -36,51 +42,10 @@ CLAUDE_SHA256 = {
 }
 PUBLIC_BASE = "debian:bookworm-slim"
 OWN_BASE = "codespar/base:bookworm"
-INPUTS_LABEL = "codespar.inputs"
 SOURCES = Path(__file__).parent / "image"
 PULL_SECONDS = 30
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _IMAGE_TAIL = 2500  # characters of a failed build that people are shown
-
-
-class EngineClient:
-    """One connection to the container engine, made when it is first needed (the client library costs 0.3 s to import)."""
-
-    def __init__(self, url: str | None = None) -> None:
-        self.url = url
-        self._docker: Docker | None = None
-
-    async def get(self) -> Docker:
-        """The client. Raises `EngineUnavailable`."""
-        if self._docker is not None:
-            return self._docker
-        from aiodocker import Docker, DockerError
-
-        where = self.url or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-        docker = Docker(url=where)
-        try:
-            async with asyncio.timeout(10):
-                await docker.version()
-        except (DockerError, TimeoutError, OSError) as error:
-            await docker.close()
-            raise no_engine(where, error) from error
-        if self._docker is not None:  # another caller was faster
-            await docker.close()
-        else:
-            self._docker = docker
-        return self._docker
-
-    async def close(self) -> None:
-        if self._docker is not None:
-            docker, self._docker = self._docker, None
-            await docker.close()
-
-
-def no_engine(where: str, error: BaseException) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"No Docker Engine answers at {where} ({error or type(error).__name__}). Install it with `apt-get install docker.io`, start it with"
-        " `systemctl start docker`, add yourself to the group `docker`, or see `codespar doctor`."
-    )
 
 
 class TaskAgentImage:
@@ -120,10 +85,14 @@ class TaskAgentImage:
     async def _ensure(self, say: Say) -> str:
         docker = await self.engine.get()
         bundle = await asyncio.to_thread(self.ca_bundle.read_bytes) if self.ca_bundle else b""
-        recipes = {name: (SOURCES / name).read_bytes() for name in ("tools.Dockerfile", "Dockerfile", "runner.py")}
+        recipes = {
+            name: (SOURCES / name).read_bytes() for name in ("tools.Dockerfile", "Dockerfile", "runner.py")
+        }
         arch = "arm64" if platform.machine() in ("aarch64", "arm64") else "x64"
         wanted = self._base_image or "debian bookworm"
-        tools = digest(recipes["tools.Dockerfile"], bundle, CLAUDE_CODE_VERSION.encode(), arch.encode(), wanted.encode())
+        tools = digest(
+            recipes["tools.Dockerfile"], bundle, CLAUDE_CODE_VERSION.encode(), arch.encode(), wanted.encode()
+        )
         inputs = digest(tools.encode(), recipes["Dockerfile"], recipes["runner.py"])
         name = f"codespar/task-agent:{__version__}-{inputs[:12]}"
         found = await find(docker, name, inputs)
@@ -131,13 +100,17 @@ class TaskAgentImage:
             began = time.monotonic()
             tools_name = f"codespar/task-agent-tools:{tools[:12]}"
             if await find(docker, tools_name, tools) is None:
-                await self._build_tools(docker, tools_name, tools, recipes["tools.Dockerfile"], bundle, arch, say)
+                await self._build_tools(
+                    docker, tools_name, tools, recipes["tools.Dockerfile"], bundle, arch, say
+                )
             context = {"Dockerfile": recipes["Dockerfile"], "runner.py": recipes["runner.py"]}
             await self._build(docker, name, inputs, context, {"TOOLS": tools_name})
             found = await find(docker, name, inputs)
             say(f"built {name} in {time.monotonic() - began:.0f} s")
         if found is None:
-            raise ImageMissing(f"{name} was built, but the engine does not have it: another program may be removing images")
+            raise ImageMissing(
+                f"{name} was built, but the engine does not have it: another program may be removing images"
+            )
         await docker.images.tag(name, "codespar/task-agent", tag=__version__)
         return found
 
@@ -156,15 +129,24 @@ class TaskAgentImage:
         }
         for number, certificate in enumerate(dict.fromkeys(_CERTIFICATE.findall(bundle))):
             context[f"certificates/{number:04}.crt"] = certificate
-        await self._build(docker, name, inputs, context, {"BASE": base, "CLAUDE_CODE_VERSION": CLAUDE_CODE_VERSION})
+        await self._build(
+            docker, name, inputs, context, {"BASE": base, "CLAUDE_CODE_VERSION": CLAUDE_CODE_VERSION}
+        )
 
     async def _build(
-        self, docker: Docker, name: str, inputs: str, context: Mapping[str, bytes | Path], arguments: dict[str, str]
+        self,
+        docker: Docker,
+        name: str,
+        inputs: str,
+        context: Mapping[str, bytes | Path],
+        arguments: dict[str, str],
     ) -> None:
         try:
             await build(docker, name, inputs, context, arguments)
         except BuildFailed as error:
-            raise ImageMissing(f"The task image {name} could not be built: {error}\nSee `codespar doctor`.") from error
+            raise ImageMissing(
+                f"The task image {name} could not be built: {error}\nSee `codespar doctor`."
+            ) from error
 
     async def _base(self, docker: Docker, say: Say) -> str:
         """The image ours starts from: pulled, or found, or made with debootstrap."""
@@ -196,12 +178,23 @@ class TaskAgentImage:
             root, archive = folder / "root", folder / "base.tar"
             for command in (
                 ("debootstrap", "--variant=minbase", "bookworm", str(root)),
-                ("tar", "--numeric-owner", "--exclude=./var/cache/apt/archives/*.deb", "-C", str(root), "-cf", str(archive), "."),
+                (
+                    "tar",
+                    "--numeric-owner",
+                    "--exclude=./var/cache/apt/archives/*.deb",
+                    "-C",
+                    str(root),
+                    "-cf",
+                    str(archive),
+                    ".",
+                ),
                 ("docker", "import", str(archive), OWN_BASE),
             ):
                 code, text = await run(*command, docker_host=self.engine.url)
                 if code:
-                    raise ImageMissing(f"`{' '.join(command[:3])}` ended with {code} while making {OWN_BASE}: {text[-_IMAGE_TAIL:]}")
+                    raise ImageMissing(
+                        f"`{' '.join(command[:3])}` ended with {code} while making {OWN_BASE}: {text[-_IMAGE_TAIL:]}"
+                    )
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
@@ -223,7 +216,9 @@ class TaskAgentImage:
                 with found.open("rb") as file:
                     actual = hashlib.file_digest(file, "sha256").hexdigest()
                 if actual != CLAUDE_SHA256[arch]:
-                    said.append(f"the binary {fetch.__doc__} has the SHA-256 {actual}, not {CLAUDE_SHA256[arch]}: it is not used")
+                    said.append(
+                        f"the binary {fetch.__doc__} has the SHA-256 {actual}, not {CLAUDE_SHA256[arch]}: it is not used"
+                    )
                     continue
                 found.chmod(0o755)
                 found.replace(path)
@@ -253,7 +248,17 @@ def _from_pypi(folder: Path, arch: str) -> tuple[Path | None, str]:
     pip = shutil.which("pip") or shutil.which("pip3")
     command = (pip,) if pip else (sys.executable, "-m", "pip")
     code, text = _run_here(
-        folder, *command, "download", "--quiet", "--no-deps", "--only-binary=:all:", "--platform", tag, "--dest", str(folder), package
+        folder,
+        *command,
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--platform",
+        tag,
+        "--dest",
+        str(folder),
+        package,
     )
     wheel = next(folder.glob("*.whl"), None)
     if code or wheel is None:
@@ -277,7 +282,9 @@ class EnvironmentImages:
 
     def __init__(self, agent: TaskAgentImage) -> None:
         self._agent = agent
-        self._known: dict[tuple[str, EnvironmentSetup], str] = {}  # (base commit, or none when it cannot matter; setup) -> image
+        self._known: dict[
+            tuple[str, str], str
+        ] = {}  # (base commit, or nothing when it cannot matter; setup) -> image
         self._building: dict[str, asyncio.Lock] = {}
 
     def forget(self, image: str) -> None:
@@ -290,14 +297,16 @@ class EnvironmentImages:
         agent = await self._agent.ensure(say)
         if not (setup.image or setup.dockerfile or setup.setup or setup.inputs):
             return agent
-        key = (base_commit if setup.inputs or setup.dockerfile else "", setup)
+        key = (base_commit if setup.inputs or setup.dockerfile else "", setup.model_dump_json())
         if known := self._known.get(key):
             return known
         made = await self._made(agent, base_commit, setup, read_file, say)
         self._known[key] = made
         return made
 
-    async def _made(self, agent: str, commit: str, setup: EnvironmentSetup, read_file: ReadFile, say: Say) -> str:
+    async def _made(
+        self, agent: str, commit: str, setup: EnvironmentSetup, read_file: ReadFile, say: Say
+    ) -> str:
         wanted = (*setup.inputs, setup.dockerfile) if setup.dockerfile else setup.inputs
         files: dict[str, bytes] = {}
         for path in wanted:
@@ -323,15 +332,21 @@ class EnvironmentImages:
                 context |= {f"inputs/{path}": files[safe_path(path)] for path in setup.inputs}
                 await build(docker, name, inputs, context, {})
             except BuildFailed as error:
-                raise EnvironmentBroken(f"The project's set-up failed while its image was built: {error}") from error
+                raise EnvironmentBroken(
+                    f"The project's set-up failed while its image was built: {error}"
+                ) from error
             say(f"built {name} in {time.monotonic() - began:.0f} s")
             found = await find(docker, name, inputs)
         self._building.pop(inputs, None)
         if found is None:
-            raise ImageMissing(f"{name} was built, but the engine does not have it: another program may be removing images")
+            raise ImageMissing(
+                f"{name} was built, but the engine does not have it: another program may be removing images"
+            )
         return found
 
-    async def _own(self, docker: Docker, inputs: str, setup: EnvironmentSetup, files: dict[str, bytes]) -> str | None:
+    async def _own(
+        self, docker: Docker, inputs: str, setup: EnvironmentSetup, files: dict[str, bytes]
+    ) -> str | None:
         """The repository's own image, when it has one. Its Dockerfile sees the files named in `inputs`, and no more."""
         if setup.dockerfile:
             name = f"codespar/project:{inputs[:16]}"
@@ -358,7 +373,7 @@ def environment_recipe(agent: str, own: str | None, setup: EnvironmentSetup, hos
     if own is None:
         lines += [f"FROM {agent}", "USER 0:0"]
     else:
-        need = "for tool in git python3; do command -v $tool >/dev/null || { echo \"the image has no $tool: install git and python3 in it\"; exit 1; }; done"
+        need = 'for tool in git python3; do command -v $tool >/dev/null || { echo "the image has no $tool: install git and python3 in it"; exit 1; }; done'
         lines += [
             f"FROM {agent} AS codespar",
             f"FROM {own}",
@@ -381,7 +396,9 @@ def environment_recipe(agent: str, own: str | None, setup: EnvironmentSetup, hos
 
 def _quoted(value: str) -> str:
     if "\n" in value:
-        raise EnvironmentBroken("a variable in `.codespar.yaml` has more than one line; an environment's variables have one")
+        raise EnvironmentBroken(
+            "a variable in `.codespar.yaml` has more than one line; an environment's variables have one"
+        )
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
 
 
@@ -389,83 +406,10 @@ def safe_path(path: str) -> str:
     """A path inside the repository, as it may stand in a build context. Raises `EnvironmentBroken`."""
     parts = path.strip("/").split("/")
     if path.startswith("/") or not path or any(part in ("", ".", "..") for part in parts):
-        raise EnvironmentBroken(f"`.codespar.yaml` names the file {path!r}; give a plain path from the repository's root, without `..`")
+        raise EnvironmentBroken(
+            f"`.codespar.yaml` names the file {path!r}; give a plain path from the repository's root, without `..`"
+        )
     return "/".join(parts)
-
-
-def digest(*parts: bytes) -> str:
-    """SHA-256 over the parts, each with its length."""
-    made = hashlib.sha256()
-    for part in parts:
-        made.update(len(part).to_bytes(8, "big") + part)
-    return made.hexdigest()
-
-
-async def find(docker: Docker, name: str, inputs: str | None = None) -> str | None:
-    """The id of the image `name`, or None when there is none (or one made from other inputs)."""
-    from aiodocker import DockerError
-
-    try:
-        image = await docker.images.inspect(name)
-    except DockerError as error:
-        if error.status == 404:
-            return None
-        if error.status == 900:
-            raise no_engine(docker.docker_host, error) from error
-        raise ImageMissing(f"the engine does not say whether it has {name}: {error}") from error
-    labels: dict[str, str] = (image.get("Config") or {}).get("Labels") or {}
-    return str(image["Id"]) if inputs is None or labels.get(INPUTS_LABEL) == inputs else None
-
-
-class BuildFailed(Exception):
-    """The engine could not build; the text is the end of what the build said."""
-
-
-async def build(
-    docker: Docker,
-    name: str,
-    inputs: str,
-    context: Mapping[str, bytes | Path],
-    arguments: dict[str, str],
-    dockerfile: str = "Dockerfile",
-) -> None:
-    """Build `name` from files in memory and on disk. Raises `BuildFailed`."""
-    from aiodocker import DockerError
-
-    said: list[str] = []
-    with tempfile.TemporaryFile() as file:  # noqa: ASYNC230 (a local file, written in a thread)
-        await asyncio.to_thread(_pack, file, context)
-        try:
-            stream = docker.images.build(
-                fileobj=file,
-                encoding="identity",
-                path_dockerfile=dockerfile,
-                tag=name,
-                buildargs=arguments,
-                labels={INPUTS_LABEL: inputs},
-                forcerm=True,
-                stream=True,
-            )
-            async for event in stream:
-                said.append(str(event.get("stream") or event.get("error") or ""))
-        except DockerError as error:
-            text = "".join(said)[-_IMAGE_TAIL:].strip()
-            raise BuildFailed(f"{error.message}\n{text}") from error
-
-
-def _pack(file: Any, context: Mapping[str, bytes | Path]) -> None:
-    with tarfile.open(fileobj=file, mode="w") as packed:
-        for name, content in context.items():
-            entry = tarfile.TarInfo(name)
-            entry.mode = 0o755 if isinstance(content, Path) else 0o644
-            if isinstance(content, Path):
-                entry.size = content.stat().st_size
-                with content.open("rb") as source:
-                    packed.addfile(entry, source)
-            else:
-                entry.size = len(content)
-                packed.addfile(entry, io.BytesIO(content))
-    file.seek(0)
 
 
 async def run(*command: str, docker_host: str | None = None) -> tuple[int, str]:

@@ -1,9 +1,10 @@
 """The program inside a task's container: makes the work tree, runs one job, writes what came of it to /output.
 
 It speaks the runner protocol, version 1 (`docs/runner-protocol.md`), with nothing but the standard library. It must never need
-the network, never write outside /tmp and /output, and always leave `result.json`, whatever happened to the job.
+the network, never write outside /tmp and /output, and always leave `result.json`, whatever happened to the job. It is one file,
+and longer than others, because it is copied into images on its own.
 """
-# ruff: noqa: E402, PTH, N818
+# ruff: noqa: E402, N818, PTH103, PTH104, PTH108, PTH110, PTH118, PTH123, PTH202, SIM115
 # Imports come after the first line is out (evidence of the first process), and pathlib would cost 8 ms of every start.
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ IN = "/run/codespar"
 
 def say(phase: str) -> None:
     """A line of ours between those of the coding CLI. On a full disk the line is lost, the job goes on."""
-    line = '{"type":"runner","phase":"%s","at":%.3f}\n' % (phase, time.time())
+    line = f'{{"type":"runner","phase":"{phase}","at":{time.time():.3f}}}\n'
     try:
         handle = os.open(f"{OUTPUT}/events.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError:
@@ -83,7 +84,13 @@ def on_term(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def git(*arguments: str, directory: str, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None, index: str = "") -> bytes:
+def git(
+    *arguments: str,
+    directory: str,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
+    index: str = "",
+) -> bytes:
     """Run git on the work tree with `directory` as its git directory, deaf to any configuration but ours. Raises `Trouble`."""
     settings: list[str] = []
     for key, value in GIT_SETTINGS.items():
@@ -109,7 +116,9 @@ def git(*arguments: str, directory: str, stdin: IO[bytes] | None = None, stdout:
         start_new_session=True,  # a signal to our group must not cut a harvest in half
     )
     if ended.returncode:
-        raise Trouble(f"git {arguments[0]} ended with {ended.returncode}: {ended.stderr.decode(errors='replace').strip()[-1500:]}")
+        raise Trouble(
+            f"git {arguments[0]} ended with {ended.returncode}: {ended.stderr.decode(errors='replace').strip()[-1500:]}"
+        )
     return ended.stdout or b""
 
 
@@ -128,23 +137,27 @@ def make_tree(spec: dict[str, Any]) -> None:
     base = str(spec["baseCommit"])
     for folder in (WORK, HOME, OURS):
         os.makedirs(folder, exist_ok=True)
-    harvest, own = f"{OURS}/git", f"{WORK}/.git"
-    make_repository(harvest, base)
+    aside, own = f"{OURS}/git", f"{WORK}/.git"
+    make_repository(aside, base)
     make_repository(own, base)
-    for directory in (harvest, own):
+    for directory in (aside, own):
         with open(f"{directory}/HEAD", "w") as file:
             file.write(base + "\n")
-    git("read-tree", base, directory=harvest)
-    git("checkout-index", "--all", "--force", "--index", directory=harvest)
-    shutil.copy(f"{harvest}/index", f"{own}/index")
+    git("read-tree", base, directory=aside)
+    git("checkout-index", "--all", "--force", "--index", directory=aside)
+    shutil.copy(f"{aside}/index", f"{own}/index")
     patch = f"{IN}/earlier.patch"
     if os.path.exists(patch) and os.path.getsize(patch):
         git("apply", "--whitespace=nowarn", patch, directory=own)
     with open(f"{HOME}/.gitconfig", "w") as file:
-        file.write("[user]\n\tname = CodeSpar\n\temail = codespar@localhost\n[safe]\n\tdirectory = *\n[gc]\n\tauto = 0\n")
+        file.write(
+            "[user]\n\tname = CodeSpar\n\temail = codespar@localhost\n[safe]\n\tdirectory = *\n[gc]\n\tauto = 0\n"
+        )
     with open(f"{OURS}/ballast", "wb") as file:  # room to harvest when the tmpfs has run full
         size = os.statvfs("/tmp")
-        os.posix_fallocate(file.fileno(), 0, max(65536, min(8 * 1024**2, size.f_blocks * size.f_frsize // 16)))
+        os.posix_fallocate(
+            file.fileno(), 0, max(65536, min(8 * 1024**2, size.f_blocks * size.f_frsize // 16))
+        )
 
 
 def hide_nested_repositories() -> None:
@@ -164,9 +177,9 @@ def hide_nested_repositories() -> None:
 def harvest(spec: dict[str, Any]) -> None:
     """Write `changes.patch`: everything that differs from the base commit, whatever the agent did to its own git directory."""
     directory = f"{OURS}/git"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{OURS}/ballast")
-        os.unlink(f"{directory}/index.lock")
+    for leftover in (f"{OURS}/ballast", f"{directory}/index.lock"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(leftover)
     hide_nested_repositories()
     try:
         git("add", "--all", directory=directory)
@@ -185,7 +198,9 @@ def harvest(spec: dict[str, Any]) -> None:
     limit = int(spec["limits"]["outputBytes"])
     if size > limit:
         os.unlink(unfinished)
-        raise Trouble(f"the change is {size} bytes as a patch, more than the {limit} that may come out (`limits.output_bytes`)")
+        raise Trouble(
+            f"the change is {size} bytes as a patch, more than the {limit} that may come out (`limits.output_bytes`)"
+        )
     os.rename(unfinished, f"{OUTPUT}/changes.patch")
 
 
@@ -269,7 +284,11 @@ def claude_code(spec: dict[str, Any], port: int) -> Command:
         "BASH_MAX_TIMEOUT_MS": "1800000",
         "NO_PROXY": "127.0.0.1",
     }
-    for kind in ("ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL"):
+    for kind in (
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    ):
         environment[kind] = model  # the gateway admits the configured model alone
     environment |= {"ANTHROPIC_DEFAULT_OPUS_MODEL": model, "CLAUDE_CODE_SUBAGENT_MODEL": model}
     if os.getuid() == 0:
@@ -288,7 +307,9 @@ def rules(spec: dict[str, Any]) -> str:
         " empty line and a short account for the reviewer.",
     ]
     if command := spec.get("testCommand"):
-        lines.append(f"The project's tests are run by `{command}`; afterwards they are run again on your change by others.")
+        lines.append(
+            f"The project's tests are run by `{command}`; afterwards they are run again on your change by others."
+        )
     if paths := spec.get("blockedPaths"):
         lines.append("A change to any of these paths is refused: " + ", ".join(paths))
     if commands := spec.get("blockedCommands"):
@@ -301,7 +322,9 @@ def prompt(spec: dict[str, Any]) -> str:
     context = spec.get("context", {})
     parts = [str(spec["instruction"])]
     if context.get("earlierPatch"):
-        parts.append("The work tree already holds your own earlier, unfinished change to this instruction: go on from it.")
+        parts.append(
+            "The work tree already holds your own earlier, unfinished change to this instruction: go on from it."
+        )
     given = [
         ("repository-map", context.get("repositoryMap", "")),
         ("earlier-steps", "\n".join(context.get("earlierSteps", []))),
@@ -313,7 +336,9 @@ def prompt(spec: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def start(arguments: list[str], extra: dict[str, str], spec: dict[str, Any], **streams: Any) -> subprocess.Popen[bytes]:
+def start(
+    arguments: list[str], extra: dict[str, str], spec: dict[str, Any], *, stdin: int, stderr: int
+) -> subprocess.Popen[bytes]:
     """Start a process group in the work tree, which the kernel kills before it kills us when memory runs out."""
     environment = {
         "PATH": os.environ.get("PATH", "/opt/codespar/bin:/usr/local/bin:/usr/bin:/bin"),
@@ -326,7 +351,15 @@ def start(arguments: list[str], extra: dict[str, str], spec: dict[str, Any], **s
         **extra,
     }
     first = ["/bin/sh", "-c", 'echo 500 >/proc/self/oom_score_adj 2>/dev/null; exec "$@"', "sh"]
-    return subprocess.Popen([*first, *arguments], cwd=WORK, env=environment, start_new_session=True, **streams)
+    return subprocess.Popen(
+        [*first, *arguments],
+        cwd=WORK,
+        env=environment,
+        start_new_session=True,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
 
 
 def chunks(process: subprocess.Popen[bytes], stream: IO[bytes]) -> Iterator[bytes]:
@@ -389,7 +422,7 @@ def work(spec: dict[str, Any], result: dict[str, Any]) -> None:
     transcript = Transcript(int(spec["limits"]["outputBytes"]))
     errors: deque[bytes] = deque(maxlen=200)
     pipe = subprocess.PIPE
-    process = start(arguments, environment, spec, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = start(arguments, environment, spec, stdin=pipe, stderr=pipe)
     assert process.stdin and process.stdout and process.stderr
     say("model_started")
 
@@ -435,7 +468,12 @@ def work(spec: dict[str, Any], result: dict[str, Any]) -> None:
     result["outcome"] = "error" if failed else "done"
     if failed:
         reason = str(final.get("subtype") or "") if final.get("subtype") != "success" else ""
-        words = [f"the coding CLI ended with {result['cliExitCode']}", reason, result["summary"], said.decode(errors="replace")]
+        words = [
+            f"the coding CLI ended with {result['cliExitCode']}",
+            reason,
+            result["summary"],
+            said.decode(errors="replace"),
+        ]
         result["error"] = ": ".join(word.strip()[-2000:] for word in words if word.strip())
 
 
@@ -449,7 +487,13 @@ def verify(spec: dict[str, Any], result: dict[str, Any]) -> None:
     tail: deque[bytes] = deque()
     kept = 0
     full_seen = False
-    process = start(["/bin/sh", "-c", command], {}, spec, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = start(
+        ["/bin/sh", "-c", command],
+        {},
+        spec,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout
     try:
         for data in chunks(process, process.stdout):
@@ -488,7 +532,9 @@ def collect(spec: dict[str, Any], result: dict[str, Any]) -> None:
     try:
         harvest(spec)
     except (Trouble, OSError) as error:
-        full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or bool(FULL.search(str(error).encode()))
+        full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or bool(
+            FULL.search(str(error).encode())
+        )
         result["filesystemFull"] = result["filesystemFull"] or full
         result["outcome"] = "error"
         result["error"] = f"{result['error']}; the change could not be collected: {error}".strip("; ")
@@ -512,7 +558,9 @@ def main() -> int:
             order = json.load(file)
         job = order.get("job")
         if order.get("protocol") != 1 or job not in ("work", "verify"):
-            raise Trouble(f"order.json asks for protocol {order.get('protocol')}, job {job}; this runner knows 1, work and verify")
+            raise Trouble(
+                f"order.json asks for protocol {order.get('protocol')}, job {job}; this runner knows 1, work and verify"
+            )
         make_tree(spec)
         tree = True
         say("cloned")
@@ -525,11 +573,20 @@ def main() -> int:
     except (Trouble, OSError, KeyError, ValueError) as error:
         result["error"] = f"{type(error).__name__}: {error}" if not isinstance(error, Trouble) else str(error)
         result["filesystemFull"] = bool(FULL.search(str(error).encode()))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if tree and job == "work":
-        collect(spec, result)
-    result["oomKills"] = oom_kills()
-    write_result(result)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        unexpected = sys.exc_info()[1]
+        if (
+            unexpected is not None
+        ):  # a defect of ours: its traceback goes to the container's log, the work still comes out
+            result |= {
+                "outcome": "error",
+                "error": f"the runner failed: {type(unexpected).__name__}: {unexpected}",
+            }
+        if tree and job == "work":
+            collect(spec, result)
+        result["oomKills"] = oom_kills()
+        write_result(result)
     killed = 137 in (result["cliExitCode"], result.get("testExitCode")) and result["outcome"] != "stopped"
     return 137 if killed else 0 if result["outcome"] in ("done", "stopped") else 1
 

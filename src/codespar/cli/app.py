@@ -1,0 +1,230 @@
+"""The commands of `codespar`, and what their endings mean: 0 ok, 1 the work failed, 2 usage, 3 no server answers.
+
+Only this module and `doctor` look at the settings; everything else about projects and tasks is asked of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from codespar import __version__
+from codespar.domain.base import CodesparError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from codespar.cli.client import Server
+
+OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="codespar",
+    help="Persistent agents for your projects, in your terminal. `codespar up` starts the server, `codespar chat` talks to it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+audit = typer.Typer(no_args_is_help=True, help="The record of who did what.")
+app.add_typer(audit, name="audit")
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", help="The server's address; else CODESPAR_URL, else the settings.", metavar="URL"
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="The settings file; else CODESPAR_CONFIG, else ./codespar.yaml.", metavar="FILE"
+    ),
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", "-p", help="The project; needed when several are linked.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+def up(config: ConfigOption = None) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    from codespar.app import serve
+    from codespar.config import load_settings
+
+    settings = load_settings(config, os.environ)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings))
+
+
+@app.command()
+def chat(server: ServerOption = None, config: ConfigOption = None, project: ProjectOption = None) -> None:
+    """Talk to a project's agent: history, completion, live progress. Reads lines when its input is piped."""
+    from codespar.cli.chat import run_chat
+
+    raise typer.Exit(asyncio.run(run_chat(_server(server, config), project)))
+
+
+@app.command()
+def send(
+    message: Annotated[str, typer.Argument(help='What to say, such as "instruct add a health endpoint".')],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the tasks this starts until they end.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 7200,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send one message and print the answers. Ends with 0 only if nothing failed."""
+    from codespar.cli.talk import send_message
+
+    where = _server(server, config)
+    ok = asyncio.run(send_message(where, message, project=project, wait=wait, timeout=timeout, as_json=json))
+    raise typer.Exit(OK if ok else FAILED)
+
+
+@app.command()
+def status(
+    json: JsonOption = False,
+    project: ProjectOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """The server, its projects, and what runs, waits and is asked."""
+    from codespar.cli.talk import show_status
+
+    asyncio.run(show_status(_server(server, config), project=project, as_json=json))
+
+
+@app.command()
+def search(
+    words: Annotated[list[str], typer.Argument(help="What to look for: names, words, parts of them.")],
+    json: JsonOption = False,
+    project: ProjectOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Places in a project's code, best first."""
+    from codespar.cli.talk import show_hits
+
+    found = asyncio.run(show_hits(_server(server, config), " ".join(words), project=project, as_json=json))
+    raise typer.Exit(OK if found else FAILED)
+
+
+@audit.command("verify")
+def audit_verify(json: JsonOption = False, server: ServerOption = None, config: ConfigOption = None) -> None:
+    """Check that nothing in the record was edited, removed or reordered."""
+    from codespar.cli.talk import verify_audit
+
+    whole = asyncio.run(verify_audit(_server(server, config), as_json=json))
+    raise typer.Exit(OK if whole else FAILED)
+
+
+@app.command()
+def doctor(json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Say what is missing on this machine and how to get it."""
+    from codespar.cli.doctor import examine, report
+
+    checks = asyncio.run(examine(config, os.environ))
+    raise typer.Exit(OK if report(checks, as_json=json) else FAILED)
+
+
+@app.command()
+def init(
+    force: Annotated[
+        bool, typer.Option("--force", help="Write a new one even so; the old file is kept beside it.")
+    ] = False,
+) -> None:
+    """Write a commented codespar.yaml here. An existing one is never overwritten."""
+    from codespar.cli.init import write_example
+
+    written, kept = write_example(Path("codespar.yaml"), force=force)
+    if kept:
+        typer.echo(f"The old file is kept as {kept}.")
+    typer.echo(
+        f"Wrote {written}. Name your repository under `projects:`, then run `codespar doctor` and `codespar up`."
+    )
+
+
+@app.command()
+def demo(
+    json: JsonOption = False,
+    repo: Annotated[
+        str | None, typer.Option(help="Your own repository instead of the sample: a path or a URL.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="What to do there; may be given several times.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="KEEP", help="Leave the server up at the end.")
+    ] = False,
+    data: Annotated[Path, typer.Option(help="Where the demo keeps its data.", metavar="FOLDER")] = Path(
+        ".codespar/demo"
+    ),
+    timeout: Annotated[float, typer.Option(min=10, help="Seconds for the whole demo at most.")] = 3600,
+) -> None:
+    """Four coding tasks at once, from message to pull request, on a server of its own."""
+    from codespar.cli.demo import Plan, run_demo
+
+    if repo and not task:
+        _stop("--repo says where; say what to do there with --task", USAGE)
+    plan = Plan(
+        repository=repo,
+        tasks=tuple(task or ()),
+        keep=keep,
+        data=data.resolve(),
+        seconds=timeout,
+        as_json=json,
+    )
+    raise typer.Exit(OK if asyncio.run(run_demo(plan, os.environ)) else FAILED)
+
+
+@app.command()
+def version() -> None:
+    """The version of this program."""
+    typer.echo(f"codespar {__version__}")
+
+
+def main() -> None:
+    """The `codespar` program."""
+    from codespar.cli.client import ServerUnreachable
+
+    try:
+        app()
+    except ServerUnreachable as error:
+        _stop(str(error), UNREACHABLE)
+    except CodesparError as error:
+        _stop(str(error), FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone; nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _server(server: str | None, config: Path | None) -> Server:
+    from codespar.cli.client import locate
+
+    return locate(server, config, os.environ)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    from codespar.channels.cli import clean
+
+    typer.echo(f"codespar: {clean(message)}", err=True)
+    raise SystemExit(code)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,219 @@
+"""`codespar doctor`: what this machine lacks, and the commands that bring it. It looks and never changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codespar import __version__
+from codespar.channels.cli import clean
+from codespar.cli.client import Client, Refused, Server, ServerUnreachable
+from codespar.cli.talk import write, write_json
+
+if TYPE_CHECKING:
+    from codespar.config import Settings
+
+PYTHON = (3, 11)
+GIT = (2, 38)  # `git merge-tree --write-tree`
+ENGINE_SECONDS = 5.0
+VENDOR = "https://api.anthropic.com"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `fix` is what to type, or empty when nothing is to be done."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    required: bool = True
+
+
+async def examine(config: Path | None, environment: Mapping[str, str]) -> list[Check]:
+    """Everything a server needs here."""
+    from codespar.config import ConfigError, Settings, load_settings
+
+    checks = [_python(), await _git()]
+    try:
+        settings = load_settings(config, environment)
+        checks.append(_config(config, environment, settings))
+    except ConfigError as error:
+        fix = "correct the named lines; `codespar init` writes a valid file"
+        checks.append(Check("configuration", False, str(error), fix))
+        settings = Settings()
+    checks += await _docker(settings, environment)
+    checks.append(await asyncio.to_thread(_data, settings.data_dir))
+    port, answers = await _port(settings)
+    checks += [port, _key(settings, environment, answers)]
+    return checks
+
+
+def report(checks: list[Check], *, as_json: bool) -> bool:
+    """Print the checks. Returns whether everything required is there."""
+    ok = all(check.ok for check in checks if check.required)
+    if as_json:
+        write_json({"ok": ok, "checks": [asdict(check) for check in checks]})
+        return ok
+    for check in checks:
+        write(f"{'✓' if check.ok else '✗' if check.required else '–'} {check.name}: {clean(check.detail)}")
+        if not check.ok and check.fix:
+            write("\n".join(f"    {line}" for line in check.fix.splitlines()))
+    missing = sum(check.required and not check.ok for check in checks)
+    write(
+        "\nEverything needed is there."
+        if ok
+        else f"\n{missing} of {len(checks)} checks need you; the commands are above."
+    )
+    return ok
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check(
+        "Python",
+        sys.version_info >= PYTHON,
+        f"{version} (3.11 or newer is needed)",
+        "sudo apt-get install python3",
+    )
+
+
+async def _git() -> Check:
+    fix = "sudo apt-get install git"
+    path = shutil.which("git")
+    if path is None:
+        return Check("git", False, "the program is not there (2.38 or newer is needed)", fix)
+    process = await asyncio.create_subprocess_exec(path, "--version", stdout=asyncio.subprocess.PIPE)
+    said = (await process.communicate())[0].decode("utf-8", "replace").strip()
+    found = re.search(r"(\d+)\.(\d+)", said)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return Check("git", version >= GIT, f"{said.removeprefix('git version ')} (2.38 or newer is needed)", fix)
+
+
+def _config(config: Path | None, environment: Mapping[str, str], settings: Settings) -> Check:
+    path = config or Path(environment.get("CODESPAR_CONFIG") or "codespar.yaml")
+    if not path.exists():
+        return Check(
+            "configuration", False, f"{path} is not there; the defaults hold", "codespar init", required=False
+        )
+    linked = ", ".join(project.name for project in settings.projects) or "no project yet"
+    return Check("configuration", True, f"{path} is valid ({linked})")
+
+
+async def _docker(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
+    address = settings.sandbox.docker_host or environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    image = f"codespar/task-agent:{__version__}"
+    try:
+        version, found = await _ask_engine(address, image)
+    except PermissionError:
+        fix = 'sudo usermod -aG docker "$USER"\nnewgrp docker'
+        return [Check("Docker", False, f"{address}: this user may not speak to the engine", fix)]
+    except (OSError, TimeoutError, ValueError) as error:
+        fix = "sudo apt-get install docker.io\nsudo systemctl start docker   # or, without systemd: sudo service docker start"
+        return [
+            Check("Docker", False, f"no engine answers at {address} ({error or type(error).__name__})", fix)
+        ]
+    told = (
+        f"{image} is there"
+        if found
+        else f"{image} is not built yet; the first task builds it (a minute or two)"
+    )
+    return [
+        Check("Docker", True, f"engine {version} answers at {address}"),
+        Check("task-agent image", found, told, required=False),
+    ]
+
+
+async def _ask_engine(address: str, image: str) -> tuple[str, bool]:
+    """The engine's version and whether it has the image. Raises OSError, TimeoutError or ValueError when it does not answer."""
+    import aiohttp
+
+    scheme, _, rest = address.partition("://")
+    if scheme not in ("unix", "tcp", "http"):
+        raise ValueError(f"an address starts with unix:// or tcp://, not {scheme}://")
+    local = scheme == "unix"
+    if local:  # aiohttp would wrap the reason; the bare one tells a missing engine from a missing right
+        await _knock(rest)
+    base = "http://localhost" if local else f"http://{rest}"
+    timeout = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
+    connector = aiohttp.UnixConnector(rest) if local else aiohttp.TCPConnector()
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        try:
+            async with session.get(f"{base}/version") as response:
+                version = str((await response.json(content_type=None))["Version"])
+            async with session.get(f"{base}/images/{image}/json") as response:
+                return version, response.status == 200
+        except (aiohttp.ClientError, KeyError, TypeError) as error:
+            raise ValueError(f"what answers is no Docker Engine: {error}") from error
+
+
+async def _knock(path: str) -> None:
+    _, writer = await asyncio.wait_for(asyncio.open_unix_connection(path), ENGINE_SECONDS)
+    writer.close()
+    await writer.wait_closed()
+
+
+def _data(folder: Path) -> Check:
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        fix = f'sudo install -d -o "$USER" {folder}\n# or set another `data_dir` in codespar.yaml'
+        return Check("data folder", False, f"{folder} cannot be written to: {error.strerror}", fix)
+    free = shutil.disk_usage(nearest).free / 1024**3
+    if free < 2:
+        return Check(
+            "data folder", False, f"{folder}: only {free:.1f} GiB are free; 2 are needed", f"df -h {nearest}"
+        )
+    return Check("data folder", True, f"{folder} can be written to, {free:.0f} GiB free")
+
+
+async def _port(settings: Settings) -> tuple[Check, bool]:
+    """The port's check, and whether our own server answers there."""
+    host, port = settings.server.host, settings.server.port
+    if port == 0:
+        return Check("port", True, "0: a free one is picked at start"), False
+    shown = f"[{host}]" if ":" in host else host
+    async with Client(Server(f"http://{shown}:{port}")) as client:
+        try:
+            await client.get("/healthz")
+            return Check("port", True, f"a server answers at {client.server.url}"), True
+        except (ServerUnreachable, Refused):
+            pass
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            fix = f"ss -ltnp 'sport = :{port}'   # shows the program; stop it, or set another `server.port`"
+            return Check(
+                "port", False, f"{shown}:{port} cannot be used: {os.strerror(error.errno or 0)}", fix
+            ), False
+    return Check("port", True, f"{shown}:{port} is free"), False
+
+
+def _key(settings: Settings, environment: Mapping[str, str], answers: bool) -> Check:
+    name, model = settings.model.api_key_env, settings.model
+    if environment.get(name):
+        return Check("model", True, f"{name} is set ({model.name})")
+    if model.base_url.rstrip("/") != VENDOR:
+        return Check("model", True, f"{model.base_url} plays the model's part, without a key")
+    fix = f"export {name}=…   # of the server; `codespar demo` needs none: there a scripted model plays the model's part"
+    if answers:
+        return Check(
+            "model", False, f"{name} is not set here; the server that runs may have it", fix, required=False
+        )
+    return Check("model", False, f"{name} is not set: tasks would fail", fix)

@@ -1,0 +1,79 @@
+"""The processes that parse: started for a large build, each answering batches over its pipes until they close.
+
+They are our own and not a `ProcessPoolExecutor`, whose processes import the caller's main module again: the whole of CodeSpar, which takes
+longer than parsing a thousand files. They see no environment of ours, for grammars are run on files written by others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import sys
+from typing import BinaryIO
+
+from codespar.codeindex.extract import Content, Source, extract_all
+
+_HEAD = 8  # bytes of a frame's length
+
+
+class WorkerLostError(Exception):
+    """A parsing process ended within a batch."""
+
+
+class Worker:
+    """One parsing process. Batches given while it is busy wait."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._busy = asyncio.Lock()
+
+    async def extract(self, sources: list[Source]) -> list[Content]:
+        """`extract_all` in the process. Raises `WorkerLostError` when it dies of it; the next batch gets a new process."""
+        async with self._busy:
+            process = self._process = self._process or await _start()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                data = pickle.dumps(sources)
+                process.stdin.write(len(data).to_bytes(_HEAD, "big") + data)
+                await process.stdin.drain()
+                length = int.from_bytes(await process.stdout.readexactly(_HEAD), "big")
+                answer = await process.stdout.readexactly(length)
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                await self.close()
+                raise WorkerLostError("a parsing process ended within a batch") from error
+            return await asyncio.to_thread(pickle.loads, answer)
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _start() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "codespar.codeindex.worker",
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=4 << 20,
+    )
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer batches until the pipe closes."""
+    while head := requests.read(_HEAD):
+        sources = pickle.loads(requests.read(int.from_bytes(head, "big")))
+        data = pickle.dumps(extract_all(sources))
+        answers.write(len(data).to_bytes(_HEAD, "big") + data)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

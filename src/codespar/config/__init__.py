@@ -1,0 +1,377 @@
+"""The settings: `codespar.yaml` of the installation and `.codespar.yaml` of a repository.
+
+Both are checked whole: an error names file, line, key and what would be right, and every problem is told at once. Secrets never stand in
+these files; they name the environment variable that holds them. Importing this stays cheap: the YAML reader is loaded when a file is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from codespar.config.example import EXAMPLE, EXAMPLE_REPOSITORY
+from codespar.config.rules import check_installation, check_repository
+from codespar.config.units import AutonomyLevel, Duration, Memory, Money, Output, Tmp
+from codespar.config.yaml import ConfigError, Problem, Section, load
+from codespar.domain.base import Value
+from codespar.domain.people import Role
+from codespar.domain.tasks import Limits
+from codespar.sandbox.base import EnvironmentSetup
+
+__all__ = [
+    "ConfigError",
+    "LimitSettings",
+    "ModelSettings",
+    "PersonSettings",
+    "ProjectSettings",
+    "RepositoryConfig",
+    "SandboxSettings",
+    "ServerSettings",
+    "Settings",
+    "example_config",
+    "example_repository_config",
+    "load_settings",
+    "parse_repository_config",
+]
+
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_URL = re.compile(
+    r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE
+)  # as git reads them: with a scheme, or host:path
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(_VARIABLE, value, re.ASCII):
+        raise ValueError(
+            "must be the name of an environment variable, such as ANTHROPIC_API_KEY, and never the secret itself"
+        )
+    return value
+
+
+def _postgresql(value: str) -> str:
+    if not value.startswith(("postgresql://", "postgresql+psycopg://")):
+        raise ValueError("must start with postgresql://; leave it out for SQLite in data_dir")
+    return value
+
+
+def _http(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ValueError("must be an address such as https://api.anthropic.com")
+    return value.rstrip("/")
+
+
+def _inside(value: str) -> str:
+    if value.startswith(("/", "~")) or ".." in value.split("/") or "\\" in value or not value:
+        raise ValueError("must be a path inside the repository, such as `requirements.txt`")
+    return value
+
+
+Variable = Annotated[str, Field(json_schema_extra={"pattern": _VARIABLE}), AfterValidator(_variable)]
+Inside = Annotated[str, AfterValidator(_inside)]
+Filled = Annotated[str, Field(min_length=1)]
+
+
+LIMIT_FIELDS = {
+    "cost": "cost_micros",
+    "turns": "turns",
+    "wall": "wall_seconds",
+    "stall": "stall_seconds",
+    "memory": "memory_bytes",
+    "cpus": "cpus",
+    "tmp": "tmp_bytes",
+    "output": "output_bytes",
+}
+"""How people write a limit, and the field of `Limits` it is."""
+
+
+class LimitSettings(Section):
+    """Limits of one task as people write them: `cost: $5`, `wall: 30m`, `memory: 2g`. What is left out keeps its default."""
+
+    cost: Money | None = Field(
+        default=None,
+        description="US dollars for the model; at the limit the work is kept and its people asked",
+    )
+    turns: int | None = Field(
+        default=None, ge=1, strict=True, description="model turns; at the limit its people are asked"
+    )
+    wall: Duration | None = Field(
+        default=None, description="time from start to end; at the limit its people are asked"
+    )
+    stall: Duration | None = Field(
+        default=None, description="time without any output after which a task counts as stalled"
+    )
+    memory: Memory | None = Field(default=None, description="memory of the container")
+    cpus: float | None = Field(
+        default=None, gt=0, le=1024, strict=True, description="processors of the container"
+    )
+    tmp: Tmp | None = Field(default=None, description="size of /tmp, which holds the work tree")
+    output: Output | None = Field(default=None, description="all that may come out of the container")
+
+    def given(self) -> dict[str, Any]:
+        """The fields of `Limits` that are set here."""
+        return {
+            name: getattr(self, key) for key, name in LIMIT_FIELDS.items() if getattr(self, key) is not None
+        }
+
+
+class ServerSettings(Section):
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="the address to listen on; put TLS in front of any but loopback",
+    )
+    port: int = Field(
+        default=7477, ge=0, le=65535, strict=True, description="the port to listen on; 0 picks a free one"
+    )
+
+
+class ModelSettings(Section):
+    name: str = Field(
+        default="claude-sonnet-4-5",
+        min_length=1,
+        description="the model of coding tasks; no other passes the gateway",
+    )
+    base_url: Annotated[str, AfterValidator(_http)] = Field(
+        default="https://api.anthropic.com", description="where the model gateway sends calls to"
+    )
+    api_key_env: Variable = Field(
+        default="ANTHROPIC_API_KEY", description="the environment variable that holds the API key"
+    )
+
+    def api_key(self, environment: Mapping[str, str]) -> str | None:
+        return environment.get(self.api_key_env) or None
+
+
+class SandboxSettings(Section):
+    docker_host: str | None = Field(
+        default=None, description="the Docker Engine; left out: DOCKER_HOST, else the local socket"
+    )
+    base_image: str | None = Field(
+        default=None,
+        description="a Debian or Ubuntu image to build task images from; left out: the public Debian one, or one made with debootstrap",
+    )
+    ca_bundle: Path | None = Field(
+        default=None,
+        description="certificate authorities that image builds trust as well; left out: SSL_CERT_FILE where set",
+    )
+    caps: LimitSettings = Field(
+        default=LimitSettings(),
+        description="the most a project or repository may raise its limits to; left out: twice `limits`",
+    )
+
+
+class PersonSettings(Section):
+    name: str = Field(min_length=1, description="the person's name, as messages show it")
+    role: Role = Field(description="what they may do; see permissions.md")
+    id: str | None = Field(
+        default=None, min_length=1, description="a lasting id; left out: the name in lower case with dashes"
+    )
+    token_env: Variable | None = Field(
+        default=None, description="the environment variable that holds the person's API token"
+    )
+
+
+class ProjectSettings(Section):
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="lower-case letters, digits and dashes"
+    )
+    repository: str = Field(
+        min_length=1, description="a path or a URL that git understands, without credentials"
+    )
+    alias: tuple[Filled, ...] = Field(default=(), description="short names by which people call it")
+    autonomy: AutonomyLevel = Field(
+        default=1, description="what its agent may do by itself, 0 to 5; see permissions.md"
+    )
+    max_concurrent_tasks: int = Field(default=3, ge=1, le=50, strict=True, description="task slots")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="of this project's tasks, instead of the installation's"
+    )
+    blocked_paths: tuple[Filled, ...] = Field(
+        default=(), description="gitignore-style patterns that no change may touch"
+    )
+
+    def task_limits(self, settings: Settings) -> Limits:
+        """The limits of this project's tasks."""
+        return Limits(**(settings.limits.given() | self.limits.given()))
+
+
+class BudgetPolicy(Section):
+    answer_within: Duration = Field(
+        default=3600.0, description="how long a task at its limit waits for an answer; then it ends"
+    )
+
+
+class PolicySettings(Section):
+    budget: BudgetPolicy = Field(
+        default=BudgetPolicy(), description="what happens when a task reaches a limit"
+    )
+
+
+class Settings(Section):
+    """`codespar.yaml`."""
+
+    data_dir: Path = Field(
+        default=Path(".codespar"),
+        description="databases, repositories and task folders; relative to this file",
+    )
+    database_url: Annotated[str, AfterValidator(_postgresql)] | None = Field(
+        default=None,
+        description="postgresql://…, without a password (PGPASSWORD holds it); left out: SQLite in data_dir",
+    )
+    server: ServerSettings = Field(
+        default=ServerSettings(), description="where the API and the dashboard listen"
+    )
+    model: ModelSettings = Field(default=ModelSettings(), description="the language model")
+    sandbox: SandboxSettings = Field(default=SandboxSettings(), description="where tasks run")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="of every task; a project may set its own"
+    )
+    policies: PolicySettings = Field(default=PolicySettings(), description="the rules of the installation")
+    people: tuple[PersonSettings, ...] = Field(
+        default=(), description="who may do what; unknown people are read-only"
+    )
+    projects: tuple[ProjectSettings, ...] = Field(default=(), description="the linked repositories")
+
+    def aliases(self) -> dict[str, str]:
+        """Lower-case names by which a project can be called."""
+        return {
+            name.lower(): project.name for project in self.projects for name in (project.name, *project.alias)
+        }
+
+    def task_caps(self) -> Limits:
+        """What the organization allows a task at most: twice the defaults unless `sandbox.caps` says otherwise."""
+        wide = Limits(**self.limits.given())
+        fixed = ("output_files", "pids")
+        doubled = {name: getattr(wide, name) * (1 if name in fixed else 2) for name in Limits.model_fields}
+        return Limits(**(doubled | self.sandbox.caps.given()))
+
+
+def _limits_fit(settings: Settings) -> Iterator[Problem]:
+    """The installation does not contradict itself: no project is given more than the caps allow."""
+    caps = settings.task_caps()
+    for place, project in enumerate(settings.projects):
+        limits = project.task_limits(settings)
+        for key, names in LIMIT_FIELDS.items():
+            if getattr(limits, names) > getattr(caps, names):
+                told = f"is more than `sandbox.caps` allows (where it says nothing: twice `limits`); set `sandbox.caps.{key}`"
+                yield Problem(("projects", place, "limits", key), told)
+
+
+class EnvironmentSection(Section):
+    image: str | None = Field(
+        default=None, min_length=1, description="a ready image instead of the standard one"
+    )
+    dockerfile: Inside | None = Field(
+        default=None, description="a Dockerfile of the repository, built with the repository as its context"
+    )
+    setup: tuple[Filled, ...] = Field(
+        default=(), description="shell commands, run as root with network while the image is built"
+    )
+    inputs: tuple[Inside, ...] = Field(
+        default=(), description="files that `setup` reads, such as lock files; a change builds anew"
+    )
+    variables: dict[Annotated[str, AfterValidator(_variable)], str] = Field(
+        default={}, description="environment variables of the task; never a secret"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EnvironmentSection:
+        if self.image and self.dockerfile:
+            raise ValueError("`image` and `dockerfile` exclude each other; keep one")
+        return self
+
+
+class RepositoryFile(Section):
+    """`.codespar.yaml` as it is written."""
+
+    environment: EnvironmentSection = Field(default=EnvironmentSection(), description="where its tasks run")
+    test: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the test command, run by `sh -c` in the root of the work tree",
+    )
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="of its tasks, within what the installation allows"
+    )
+    blocked_paths: tuple[Filled, ...] = Field(
+        default=(), description="gitignore-style patterns that no change may touch"
+    )
+    blocked_commands: tuple[Filled, ...] = Field(
+        default=(), description="beginnings of commands the agent may not run"
+    )
+
+
+class RepositoryConfig(Value):
+    """What a repository says of itself, read from its default branch only. `limits` holds the fields of `Limits` that it sets."""
+
+    environment: EnvironmentSetup = EnvironmentSetup()
+    test: str | None = None
+    limits: dict[str, Any] = Field(default={})
+    blocked_paths: tuple[str, ...] = ()
+    blocked_commands: tuple[str, ...] = ()
+
+
+_NOT_YET = "is not available in this release; take it out"
+_RESERVED: dict[str, str] = dict.fromkeys(("review", "deploy", "health"), _NOT_YET)
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read `codespar.yaml`: `path`, else the file CODESPAR_CONFIG names, else the one in this folder, else the defaults.
+
+    Relative paths in it are relative to its folder. Raises `ConfigError`.
+    """
+    chosen = path or (Path(environment["CODESPAR_CONFIG"]) if environment.get("CODESPAR_CONFIG") else None)
+    if chosen is None:
+        chosen = Path("codespar.yaml")
+        if not chosen.exists():
+            return Settings()
+    try:
+        text = chosen.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{chosen}: cannot be read: {error.strerror}. `codespar init` writes a commented one."
+        ) from error
+    settings = load(text, chosen.name, Settings, checks=(check_installation,), after=_limits_fit)
+    folder = chosen.resolve().parent
+    bundle = settings.sandbox.ca_bundle
+    return settings.evolve(
+        data_dir=folder / settings.data_dir.expanduser(),
+        sandbox=settings.sandbox.evolve(ca_bundle=folder / bundle.expanduser())
+        if bundle
+        else settings.sandbox,
+        projects=tuple(
+            project.evolve(repository=_located(project.repository, folder)) for project in settings.projects
+        ),
+    )
+
+
+def parse_repository_config(text: bytes | None, origin: str) -> RepositoryConfig:
+    """`.codespar.yaml` of a commit, or the defaults where there is none. `origin` names it in errors. Raises `ConfigError`."""
+    if text is None:
+        return RepositoryConfig()
+    file = load(text, origin, RepositoryFile, checks=(check_repository,), reserved=_RESERVED)
+    return RepositoryConfig(
+        environment=EnvironmentSetup(**dict(file.environment)),
+        test=file.test,
+        limits=file.limits.given(),
+        blocked_paths=file.blocked_paths,
+        blocked_commands=file.blocked_commands,
+    )
+
+
+def example_config() -> str:
+    """A commented `codespar.yaml` that is valid as it stands: what `codespar init` writes."""
+    return EXAMPLE
+
+
+def example_repository_config() -> str:
+    """A commented `.codespar.yaml` that is valid as it stands."""
+    return EXAMPLE_REPOSITORY
+
+
+def _located(repository: str, folder: Path) -> str:
+    return repository if _URL.match(repository) else str(folder / Path(repository).expanduser())

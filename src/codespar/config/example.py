@@ -1,0 +1,77 @@
+"""The commented examples of both settings files. Each is valid as it stands, and with every commented-out key put in."""
+
+EXAMPLE = """\
+# codespar.yaml: one file for the installation. `codespar doctor` checks it.
+# Secrets never stand here: set them in the environment.
+
+data_dir: .codespar              # databases, repositories and task folders; relative to this file
+# database_url: postgresql://codespar@localhost/codespar   # default: SQLite in data_dir; PGPASSWORD holds the password
+
+server:
+  host: 127.0.0.1                # loopback only; put TLS in front before you open it
+  port: 7477                     # 0 picks a free one
+
+model:
+  name: claude-sonnet-4-5
+  base_url: https://api.anthropic.com
+  api_key_env: ANTHROPIC_API_KEY # the variable that holds the key, never the key
+
+# sandbox:
+#   docker_host: unix:///var/run/docker.sock   # default: DOCKER_HOST, else the local socket
+#   base_image: debian:bookworm-slim           # a Debian or Ubuntu to build task images from
+#   ca_bundle: /etc/ssl/certs/ca-certificates.crt
+#   caps:                        # the most a project or repository may raise its limits to
+#     cost: $10
+#     memory: 4g
+
+# limits:                        # of every task; a project may set its own
+#   cost: $5                     # at a limit the work is kept and you are asked
+#   turns: 100
+#   wall: 1h
+#   stall: 5m
+#   memory: 2g
+#   cpus: 2
+#   tmp: 512m
+#   output: 64m
+
+# policies:
+#   budget:
+#     answer_within: 1h          # how long a task at its limit waits for your answer
+
+# people:
+#   - name: Ada
+#     role: owner                # owner, emergency_admin, maintainer, operator, reviewer, read-only
+#     id: ada
+#     token_env: CODESPAR_TOKEN_ADA
+
+# projects:
+#   - name: shop
+#     repository: /srv/git/shop.git   # a path or a URL that git understands
+#     alias: [sh]
+#     autonomy: L1
+#     max_concurrent_tasks: 3
+#     limits:
+#       memory: 4g
+#     blocked_paths: [".github/", "*.pem"]
+"""
+
+EXAMPLE_REPOSITORY = """\
+# .codespar.yaml: what CodeSpar needs to know of this repository. Read from the default branch only.
+
+test: make test                  # run in a second, clean container before a pull request is opened
+
+# environment:
+#   # image: registry.example.com/team/shop-dev:3   # a ready image, or
+#   # dockerfile: Dockerfile.dev                    # one of the repository's, or
+#   setup:                       # commands at image-build time, as root, with network
+#     - pip install -r requirements.txt
+#   inputs: [requirements.txt]   # files the set-up reads; a change builds the image anew
+#   variables:
+#     CI: "1"
+
+# limits:
+#   memory: 4g
+
+# blocked_paths: ["migrations/"]
+# blocked_commands: ["terraform apply"]
+"""
