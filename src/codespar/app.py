@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from codespar.domain.tasks import Thread
 from codespar.engine.starter import Starter
 from codespar.forges.base import Forge
 from codespar.forges.local import LocalForge
+from codespar.sandbox.base import EnvironmentSetup
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.gateway import Gateway
 from codespar.sandbox.scan import Screen
@@ -68,8 +69,11 @@ class App:
         self._indexes: dict[str, CodeIndex] = {}
         self._projects: dict[str, ProjectSettings] = {project.name: project for project in settings.projects}
         self._people = self._know_people()
-        self.sandbox = DockerSandbox(settings.sandbox, self.folder)
-        self.gateway = Gateway(upstream=settings.model.base_url, api_key=settings.model.api_key(os.environ))
+        self.sandbox = make_sandbox(settings)
+        model = settings.model
+        self.gateway = Gateway(
+            model.base_url, model.api_key(os.environ), key_name=model.api_key_env if model.needs_key else None
+        )
         tools = Tools(
             store=self.store,
             sandbox=self.sandbox,
@@ -80,11 +84,14 @@ class App:
             folder=self.folder / "tasks",
         )
         self.task_agent = TaskAgent(tools)
-        self.project_agent = ProjectAgent(self.store, self.workshop, self.forge, self.index, settings.aliases(), now)
+        self.project_agent = ProjectAgent(
+            self.store, self.workshop, self.forge, self.index, settings.aliases(), now
+        )
         self.turns = Turns(self.store, self.project_agent, now)
         self.metrics_page = Metrics()
         self._engine: Any = None
         self._starter: Starter | None = None
+        self._image: asyncio.Task[None] | None = None
         self._why_not: str | None = "starting"
 
     # the house, as the web sees it
@@ -132,7 +139,9 @@ class App:
         if known is not None:
             if known.repository == repository:
                 return known
-            raise CodesparError(f"project {name} is linked to {known.repository}; choose another name, or unlink it first")
+            raise CodesparError(
+                f"project {name} is linked to {known.repository}; choose another name, or unlink it first"
+            )
         settings = ProjectSettings(name=name, repository=repository)
         forge = LocalForge(self.folder / "repos" / name, repository)
         await forge.sync()
@@ -143,7 +152,12 @@ class App:
         def write(unit: Unit) -> Project:
             project = self._link(unit, settings, at)
             unit.record(
-                at=at, actor=by.name, action="project.linked", project=name, subject=name, detail={"repository": repository}
+                at=at,
+                actor=by.name,
+                action="project.linked",
+                project=name,
+                subject=name,
+                detail={"repository": repository},
             )
             return project
 
@@ -188,7 +202,9 @@ class App:
         await self.store.write(lambda unit: self._set_up(unit, at))
         for project in await self.store.read(lambda unit: unit.projects()):
             if project.name not in self._projects:
-                self._projects[project.name] = ProjectSettings(name=project.name, repository=project.repository)
+                self._projects[project.name] = ProjectSettings(
+                    name=project.name, repository=project.repository
+                )
         self.bus.on("inbox", lambda notice: self.turns.wake(notice.project) if notice.project else None)
         self.bus.on("task", lambda notice: self.task_agent.nudge(notice.key))
         self.bus.on("intent", self._wake_starter)
@@ -201,10 +217,12 @@ class App:
         """Open the durable engine, which goes on with what was under way, and remove containers nobody answers for."""
         from codespar.engine.durable import DurableEngine
 
-        url = self.settings.database_url or f"sqlite:///{self.folder / 'engine.sqlite'}"
-        if not url.startswith("sqlite"):
-            url = _sibling_database(url)
-        engine = await asyncio.to_thread(lambda: DurableEngine(url))
+        url = f"sqlite:///{self.folder / 'engine.sqlite'}"
+        if ours := self.settings.database_url:
+            from codespar.store.sibling import engine_database
+
+            url = await engine_database(ours)
+        engine = DurableEngine(url)
         engine.register(board.WORKFLOW, self.task_agent.run)
         engine.register("merge", self.project_agent.merge)
         await self._sweep()
@@ -212,10 +230,23 @@ class App:
         self._engine = engine
         self._starter = Starter(self.store, engine, now)
         self._starter.start()
+        self._image = asyncio.create_task(self.prepare_image(), name="image")
+
+    async def prepare_image(self) -> None:
+        """Have the standard task image ready before the first task needs it."""
+        try:
+            await self.sandbox.ensure_image(
+                project="", base_commit="", setup=EnvironmentSetup(), read_file=no_file, say=log.info
+            )
+        except CodesparError as error:
+            log.warning("sandbox.unavailable", error=str(error))
 
     async def stop(self) -> None:
         self._why_not = "stopping"
         self.bus.close()
+        if self._image:
+            self._image.cancel()
+            await asyncio.gather(self._image, return_exceptions=True)
         if self._starter:
             await self._starter.stop()
         await self.turns.stop()
@@ -234,7 +265,10 @@ class App:
             names: set[str] = set()
             for project in unit.projects():
                 for task in unit.open_tasks(project.name):
-                    names |= {f"codespar-{task.id}-{task.attempt}", f"codespar-{task.id}-{task.attempt}-verify"}
+                    names |= {
+                        f"codespar-{task.id}-{task.attempt}",
+                        f"codespar-{task.id}-{task.attempt}-verify",
+                    }
             return names
 
         try:
@@ -281,35 +315,55 @@ class App:
         """Hashed bearer tokens and whose they are: the configured people, and the owner at this machine's command line."""
         known: dict[str, Person] = {}
         for entry in self.settings.people:
-            person = Person(id=entry.id or entry.name.lower().replace(" ", "-"), name=entry.name, role=entry.role)
+            person = Person(
+                id=entry.id or entry.name.lower().replace(" ", "-"), name=entry.name, role=entry.role
+            )
             if entry.token_env and (token := os.environ.get(entry.token_env)):
                 known[hashlib.sha256(token.encode()).hexdigest()] = person
         self.folder.mkdir(parents=True, exist_ok=True)
         owner = next((p for p in self.settings.people if p.role is Role.OWNER), None)
         name = owner.name if owner else os.environ.get("USER") or "owner"
-        local = Person(id=(owner.id if owner else None) or name.lower().replace(" ", "-"), name=name, role=Role.OWNER)
-        known[hashlib.sha256(_cli_token(self.folder / "cli-token").encode()).hexdigest()] = local
+        local = Person(
+            id=(owner.id if owner else None) or name.lower().replace(" ", "-"), name=name, role=Role.OWNER
+        )
+        known[
+            hashlib.sha256(
+                _kept(self.folder / "cli-token", lambda: f"cs_{secrets.token_urlsafe(32)}").encode()
+            ).hexdigest()
+        ] = local
         return known
 
 
-def _cli_token(path: Path) -> str:
-    """The command line's own token, made at first start, readable by this user alone."""
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """What stands in a small file that only this user may read; made when it is not there."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    token = f"cs_{secrets.token_urlsafe(32)}"
+        if found := path.read_text().strip():
+            return found
+    except FileNotFoundError:
+        pass
+    made = make()
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(token + "\n")
-    return token
+        file.write(made + "\n")
+    unfinished.replace(path)
+    return made
 
 
-def _sibling_database(url: str) -> str:
-    """The engine's own database beside ours on the same PostgreSQL server."""
-    from sqlalchemy import make_url
+def make_sandbox(settings: Settings) -> DockerSandbox:
+    """The sandbox of this installation, whose containers are told from others' by a name made at first start."""
+    folder = settings.data_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = settings.sandbox
+    installation = _kept(folder / "installation", lambda: secrets.token_hex(8))
+    return DockerSandbox(
+        chosen.docker_host, folder, installation, base_image=chosen.base_image, ca_bundle=chosen.ca_bundle
+    )
 
-    ours = make_url(url).set(drivername="postgresql+psycopg")
-    return ours.set(database=f"{ours.database}_engine").render_as_string(hide_password=False)
+
+async def no_file(commit: str, path: str) -> bytes | None:
+    """The standard image is made from no file of any repository."""
+    return None
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -333,16 +387,21 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
     from codespar.web.api import create_api
 
-    listener = _bind(settings.server.host, settings.server.port)
     app = App(settings)
+    await app.start()
     try:
-        await app.start()
+        listener = _bind(settings.server.host, settings.server.port)
     except BaseException:
-        listener.close()
+        await app.stop()
         raise
     address = listener.getsockname()
     config = uvicorn.Config(
-        create_api(app, now), http="httptools", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+        create_api(app, now),
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
     (app.folder / "server.address").write_text(f"http://{address[0]}:{address[1]}\n")

@@ -47,7 +47,11 @@ class GitError(CodesparError):
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment git runs in: ours alone, whatever the caller's configuration says."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK")
+        if name in os.environ
+    }
     made = {
         "HOME": "/nonexistent",
         "LC_ALL": "C.UTF-8",
@@ -97,7 +101,13 @@ async def run_bytes(
     return code, out
 
 
-async def run(*arguments: str, cwd: Path | None = None, stdin: bytes | None = None, extra_env: Mapping[str, str] | None = None, timeout: float = 600) -> str:
+async def run(
+    *arguments: str,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    extra_env: Mapping[str, str] | None = None,
+    timeout: float = 600,
+) -> str:
     """Run git and return its output as text without the last newline. Raises `GitError` when it fails."""
     _, out = await run_bytes(*arguments, cwd=cwd, stdin=stdin, extra_env=extra_env, timeout=timeout)
     return out.decode(errors="surrogateescape").rstrip("\n")

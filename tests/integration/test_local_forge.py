@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from codespar.forges.base import Check, MergeMethod, NotMergeable, PatchRefused, PullState, PushRefused, RepositoryUnusable
+from codespar.forges.base import (
+    Check,
+    MergeMethod,
+    NotMergeable,
+    PatchRefused,
+    PullState,
+    PushRefused,
+    RepositoryUnusable,
+)
 from codespar.forges.local import LocalForge
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -48,14 +56,25 @@ def patch_of(tmp_path: Path, remote: Path, edit) -> bytes:
 
 async def opened(forge: LocalForge, patch: bytes, branch: str):
     base_branch, base = await forge.sync()
-    commit = await forge.import_patch(base_commit=base, patch=patch, branch=branch, message="feat: x\n", author="Ada", at=AT)
+    commit = await forge.import_patch(
+        base_commit=base, patch=patch, branch=branch, message="feat: x\n", author="Ada", at=AT
+    )
     await forge.push(branch=branch, commit=commit)
     return await forge.open_pull(
-        branch=branch, commit=commit, base_branch=base_branch, base_commit=base, title="feat: x", body="", author="Ada", at=AT
+        branch=branch,
+        commit=commit,
+        base_branch=base_branch,
+        base_commit=base,
+        title="feat: x",
+        body="",
+        author="Ada",
+        at=AT,
     )
 
 
-async def test_a_change_becomes_a_branch_and_a_numbered_pull_request(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
+async def test_a_change_becomes_a_branch_and_a_numbered_pull_request(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
     patch = patch_of(tmp_path, remote, lambda w: (w / "b c.txt").write_text("1\n2\n"))
     pull = await opened(forge, patch, "codespar/task-1-x")
     assert (pull.number, pull.additions, pull.base_branch, pull.files[0].path) == (1, 2, "trunk", "b c.txt")
@@ -63,7 +82,9 @@ async def test_a_change_becomes_a_branch_and_a_numbered_pull_request(tmp_path: P
     assert "+2" in await forge.diff(pull.base_commit, pull.head_commit)
 
 
-async def test_everything_done_twice_leaves_one_trace(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
+async def test_everything_done_twice_leaves_one_trace(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
     patch = patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n"))
     first, second = await opened(forge, patch, "codespar/t"), await opened(forge, patch, "codespar/t")
     assert first == second
@@ -74,8 +95,12 @@ async def test_everything_done_twice_leaves_one_trace(tmp_path: Path, remote: Pa
 
 
 @pytest.mark.parametrize("method", list(MergeMethod))
-async def test_each_way_to_merge_lands_on_the_default_branch_once(tmp_path: Path, remote: Path, forge: LocalForge, method: MergeMethod) -> None:
-    pull = await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t")
+async def test_each_way_to_merge_lands_on_the_default_branch_once(
+    tmp_path: Path, remote: Path, forge: LocalForge, method: MergeMethod
+) -> None:
+    pull = await opened(
+        forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t"
+    )
     merged = await forge.merge(1, method=method, head_commit=pull.head_commit, author="Grace", at=AT)
     again = await forge.merge(1, method=method, head_commit=pull.head_commit, author="Grace", at=AT)
     assert merged.state is PullState.MERGED and again.merge_commit == merged.merge_commit
@@ -89,23 +114,35 @@ async def test_a_head_that_moved_is_not_merged(tmp_path: Path, remote: Path, for
         await forge.merge(1, method=MergeMethod.MERGE, head_commit="f" * 40, author="G", at=AT)
 
 
-async def test_conflicting_pull_requests_are_predicted(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
+async def test_conflicting_pull_requests_are_predicted(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
     await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "a.txt").write_text("two\n")), "codespar/a")
-    await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "a.txt").write_text("three\n")), "codespar/b")
+    await opened(
+        forge, patch_of(tmp_path, remote, lambda w: (w / "a.txt").write_text("three\n")), "codespar/b"
+    )
     await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "z.txt").write_text("z\n")), "codespar/c")
     assert [(c.other, c.paths) for c in await forge.conflicts(2)] == [(1, ("a.txt",))]
     assert await forge.conflicts(3) == []
 
 
-async def test_unmerged_work_is_not_in_what_tasks_see(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
-    pull = await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t")
-    assert subprocess.run(["git", "cat-file", "-e", pull.head_commit], cwd=forge.base_repository).returncode != 0
+async def test_unmerged_work_is_not_in_what_tasks_see(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
+    pull = await opened(
+        forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t"
+    )
+    assert (
+        subprocess.run(["git", "cat-file", "-e", pull.head_commit], cwd=forge.base_repository).returncode != 0
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "target"), [("link", "/etc/passwd"), ("link", "../../outside"), ("sub/link", "../../x")]
 )
-async def test_links_out_of_the_tree_are_refused(tmp_path: Path, remote: Path, forge: LocalForge, name: str, target: str) -> None:
+async def test_links_out_of_the_tree_are_refused(
+    tmp_path: Path, remote: Path, forge: LocalForge, name: str, target: str
+) -> None:
     def edit(work: Path) -> None:
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).symlink_to(target)
@@ -120,13 +157,17 @@ async def test_a_patch_that_does_not_apply_or_changes_nothing_is_refused(forge: 
         await opened(forge, bad, "codespar/t")
 
 
-async def test_a_refused_push_tells_the_remotes_own_words(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
+async def test_a_refused_push_tells_the_remotes_own_words(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
     hook = remote / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'no pushes on Friday' >&2\nexit 1\n")
     hook.chmod(0o755)
     with pytest.raises(PushRefused, match="no pushes on Friday"):
-        await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t")
+        await opened(
+            forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t"
+        )
 
 
 async def test_unusable_repositories_say_what_to_do(tmp_path: Path) -> None:
@@ -138,8 +179,12 @@ async def test_unusable_repositories_say_what_to_do(tmp_path: Path) -> None:
         await LocalForge(tmp_path / "f2", str(tmp_path / "nowhere")).sync()
 
 
-async def test_the_base_branch_may_move_between_tasks(tmp_path: Path, remote: Path, forge: LocalForge) -> None:
+async def test_the_base_branch_may_move_between_tasks(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
     _, before = await forge.sync()
-    pull = await opened(forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t")
+    pull = await opened(
+        forge, patch_of(tmp_path, remote, lambda w: (w / "b.txt").write_text("1\n")), "codespar/t"
+    )
     await forge.merge(1, method=MergeMethod.SQUASH, head_commit=pull.head_commit, author="G", at=AT)
     assert (await forge.sync())[1] != before

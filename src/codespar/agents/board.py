@@ -27,7 +27,9 @@ def workflow_id(task: str) -> str:
     return f"{task}-run"
 
 
-def admit(unit: Unit, task: Task, limit: int, now: datetime, cause: int | None, *, paused: bool) -> Task | None:
+def admit(
+    unit: Unit, task: Task, limit: int, now: datetime, cause: int | None, *, paused: bool
+) -> Task | None:
     """Take a new task in: it starts when a slot is free, else it queues. Returns it as stored, or None when its id is taken."""
     known = unit.open_tasks(task.project)
     if not unit.add_task(task):
@@ -37,7 +39,9 @@ def admit(unit: Unit, task: Task, limit: int, now: datetime, cause: int | None, 
     if not paused and any(ready.id == task.id for ready in slots.startable(with_it, limit)):
         running = _grant(unit, task, now)
         active = len(slots.running(known)) + 1
-        unit.say(task.project, task.thread, f"{task.id}:started", cards.started(running, active, limit), now, cause)
+        unit.say(
+            task.project, task.thread, f"{task.id}:started", cards.started(running, active, limit), now, cause
+        )
         stored = running
     else:
         place = slots.position(with_it, task.id) or 1
@@ -62,38 +66,89 @@ def promote(unit: Unit, project: str, limit: int, now: datetime) -> list[Task]:
         active, remaining = len(slots.running(known)), len(slots.queue(known))
         step = f"{task.id}:dequeued:{task.attempt}"
         unit.say(project, task.thread, step, cards.dequeued(running, 1, active, limit), now)
-        unit.say(project, task.thread.evolve(thread_id=None), f"{step}:notice", cards.dequeued_notice(task, 1, remaining), now)
+        unit.say(
+            project,
+            task.thread.evolve(thread_id=None),
+            f"{step}:notice",
+            cards.dequeued_notice(task, 1, remaining),
+            now,
+        )
         begun.append(running)
     return begun
 
 
 def _grant(unit: Unit, task: Task, now: datetime) -> Task:
-    running = task.evolve(status=TaskStatus.RUNNING, phase="starting", started_at=task.started_at or now, resumes=False, phase_at=now)
+    running = task.evolve(
+        status=TaskStatus.RUNNING,
+        phase="starting",
+        started_at=task.started_at or now,
+        resumes=False,
+        phase_at=now,
+    )
     unit.update_task(running)
     payload = {"workflowId": workflow_id(task.id), "task": task.id}
     if task.resumes:
         unit.transition(task.id, AgentState.ACTIVE, "slot granted after the answer", task.id, now)
         wake = {"topic": f"slot-{task.attempt}", "message": "granted"}
-        unit.intend(Intent(id=f"{task.id}:slot:{task.attempt}", kind="send", target=workflow_id(task.id), payload=wake), now)
+        unit.intend(
+            Intent(
+                id=f"{task.id}:slot:{task.attempt}", kind="send", target=workflow_id(task.id), payload=wake
+            ),
+            now,
+        )
     else:
         unit.transition(task.id, AgentState.IDLE, "ready", task.id, now)
         unit.transition(task.id, AgentState.ACTIVE, "slot granted", task.id, now)
         unit.intend(Intent(id=f"{task.id}:start", kind="start", target=WORKFLOW, payload=payload), now)
-    unit.record(at=now, actor=f"agent-{task.project}", action="task.started", project=task.project, subject=task.id, detail={"for": task.requester})
+    unit.record(
+        at=now,
+        actor=f"agent-{task.project}",
+        action="task.started",
+        project=task.project,
+        subject=task.id,
+        detail={"for": task.requester},
+    )
     return running
 
 
-def end(unit: Unit, task: Task, result: TaskResult, card: NormalizedResponse, limit: int, now: datetime, cause: int | None = None) -> Task:
+def end(
+    unit: Unit,
+    task: Task,
+    result: TaskResult,
+    card: NormalizedResponse,
+    limit: int,
+    now: datetime,
+    cause: int | None = None,
+) -> Task:
     """End a task: store the result, tell its thread, free its slot, start the next. Ended already: nothing changes."""
     current = unit.task(task.id)
     if current is None or current.status.final:
         return current or task
-    ended = current.evolve(status=result.status, result=result, ended_at=now, phase=result.status.value, phase_at=now)
+    ended = current.evolve(
+        status=result.status, result=result, ended_at=now, phase=result.status.value, phase_at=now
+    )
     unit.update_task(ended)
-    unit.transition(task.id, AgentState.TERMINATED, result.summary[:200] or result.status.value, task.id, now, _OUTCOME[result.status])
+    agent = unit.agent(task.id)
+    if agent is not None and agent.state is AgentState.WAITING_APPROVAL:
+        unit.transition(task.id, AgentState.ACTIVE, "cleans up and reports", task.id, now)
+    unit.transition(
+        task.id,
+        AgentState.TERMINATED,
+        result.summary[:200] or result.status.value,
+        task.id,
+        now,
+        _OUTCOME[result.status],
+    )
     unit.say(task.project, task.thread, f"{task.id}:ended", card, now, cause)
     detail = {"pr": result.pr_number, "costMicros": result.cost_micros, "commit": result.commit}
-    unit.record(at=now, actor=task.id, action=f"task.{result.status.value}", project=task.project, subject=task.id, detail=dict(detail))
+    unit.record(
+        at=now,
+        actor=task.id,
+        action=f"task.{result.status.value}",
+        project=task.project,
+        subject=task.id,
+        detail=dict(detail),
+    )
     promote(unit, task.project, limit, now)
     if not unit.open_tasks(task.project):
         _rest_project(unit, task.project, now)
@@ -111,7 +166,15 @@ def go_on(unit: Unit, task: Task, limit: int, now: datetime) -> None:
     """The answer was yes: the task takes the next free slot, ahead of the queue."""
     if task.status is not TaskStatus.WAITING:
         return
-    unit.update_task(task.evolve(status=TaskStatus.QUEUED, resumes=True, attempt=task.attempt + 1, phase="waiting for a slot", phase_at=now))
+    unit.update_task(
+        task.evolve(
+            status=TaskStatus.QUEUED,
+            resumes=True,
+            attempt=task.attempt + 1,
+            phase="waiting for a slot",
+            phase_at=now,
+        )
+    )
     promote(unit, task.project, limit, now)
 
 
@@ -126,7 +189,11 @@ def restart(unit: Unit, now: datetime) -> None:
             continue  # still queued: it has not begun
         unit.transition(agent.id, AgentState.INITIALIZING, "restart", "restart", now)
         unit.transition(agent.id, AgentState.IDLE, "ready", "restart", now)
-        busy = bool(unit.open_tasks(agent.project)) if agent.kind is AgentKind.PROJECT else agent.kind is AgentKind.TASK
+        busy = (
+            bool(unit.open_tasks(agent.project))
+            if agent.kind is AgentKind.PROJECT
+            else agent.kind is AgentKind.TASK
+        )
         if busy:
             unit.transition(agent.id, AgentState.ACTIVE, "goes on", "restart", now)
         if agent.state is AgentState.WAITING_APPROVAL:

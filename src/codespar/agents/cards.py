@@ -32,7 +32,11 @@ def started(task: Task, active: int, limit: int) -> NormalizedResponse:
     return NormalizedResponse(
         title="🔧 Task Agent Started",
         tone=Tone.PROGRESS,
-        fields=(_line("Task", f'"{task.instruction}"'), _line("Agent", task.id), _line("Active tasks", f"{active}/{limit}")),
+        fields=(
+            _line("Task", f'"{task.instruction}"'),
+            _line("Agent", task.id),
+            _line("Active tasks", f"{active}/{limit}"),
+        ),
         actions=(Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
         agent=task.id,
     )
@@ -58,14 +62,19 @@ def dequeued(task: Task, place: int, active: int, limit: int) -> NormalizedRespo
     return NormalizedResponse(
         title=f"🔧 Task Started (dequeued from position {place})",
         tone=Tone.PROGRESS,
-        fields=(_line("Task", f'"{task.instruction}"'), _line("Agent", task.id), _line("Active tasks", f"{active}/{limit}")),
+        fields=(
+            _line("Task", f'"{task.instruction}"'),
+            _line("Agent", task.id),
+            _line("Active tasks", f"{active}/{limit}"),
+        ),
         agent=task.id,
     )
 
 
 def dequeued_notice(task: Task, place: int, remaining: int) -> NormalizedResponse:
     return NormalizedResponse(
-        title=f'Task dequeued: "{task.instruction}" (was position {place}, {remaining} remaining in queue)', agent=f"agent-{task.project}"
+        title=f'Task dequeued: "{task.instruction}" (was position {place}, {remaining} remaining in queue)',
+        agent=f"agent-{task.project}",
     )
 
 
@@ -79,7 +88,13 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
             _line("Elapsed", f"{elapsed:.0f} s"),
             _line("Used", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
         ),
-        progress=Progress(phase=task.phase, elapsed_seconds=elapsed, turns=task.turns, tokens=task.tokens, cost_micros=task.cost_micros),
+        progress=Progress(
+            phase=task.phase,
+            elapsed_seconds=elapsed,
+            turns=task.turns,
+            tokens=task.tokens,
+            cost_micros=task.cost_micros,
+        ),
         actions=(Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
         agent=task.id,
         replaces=card_key(task.id),
@@ -89,7 +104,9 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
 def completed(task: Task, result: TaskResult) -> NormalizedResponse:
     fields = [
         _line("", f'PR #{result.pr_number} opened: "{result.pr_title}"'),
-        _line("", f"Files changed: {result.files_changed} | Lines: +{result.additions} / -{result.deletions}"),
+        _line(
+            "", f"Files changed: {result.files_changed} | Lines: +{result.additions} / -{result.deletions}"
+        ),
         _line("Tests", tests(result)),
         _line("Cost", f"{money(result.cost_micros)} ({result.tokens} tokens, {result.turns} turns)"),
         _line("Asked by", task.requester),
@@ -122,7 +139,9 @@ def ended_badly(task: Task, result: TaskResult) -> NormalizedResponse:
     if result.patch:
         fields.append(_line("Work so far", f"kept as {result.patch}"))
     fields.append(_line("Cost", money(result.cost_micros)))
-    fields.append(_line("Next", result.next_step or f"`retry {task.id}` starts it again on the newest commit"))
+    fields.append(
+        _line("Next", result.next_step or f"`retry {task.id}` starts it again on the newest commit")
+    )
     return NormalizedResponse(
         title=f"🛑 Task Cancelled ({task.id})" if cancelled else f"❌ Task Failed ({task.id})",
         tone=Tone.WARNING if cancelled else Tone.FAILURE,
@@ -156,15 +175,30 @@ def conflict(number: int, other: int, paths: Sequence[str]) -> NormalizedRespons
     return NormalizedResponse(
         title=f"⚠️ PR #{number} and PR #{other} conflict",
         tone=Tone.WARNING,
-        fields=(_line("Files", shown), _line("Next", "merge one, then `retry` the other's task on the newest commit, or resolve by hand")),
+        fields=(
+            _line("Files", shown),
+            _line(
+                "Next", "merge one, then `retry` the other's task on the newest commit, or resolve by hand"
+            ),
+        ),
     )
 
 
 def queue_overview(tasks: Sequence[Task], limit: int) -> NormalizedResponse:
     held = running(tasks)
-    lines = [_line(f"Slot {place}", f"{task.id} ({task.phase or 'starting'}): \"{task.instruction}\"") for place, task in enumerate(held, 1)]
-    lines += [_line(f"Position {position(tasks, task.id)}", f"{task.id}: \"{task.instruction}\"") for task in queue(tasks)]
-    lines += [_line("Waiting for an answer", f"{task.id}: \"{task.instruction}\"") for task in tasks if task.status is TaskStatus.WAITING]
+    lines = [
+        _line(f"Slot {place}", f'{task.id} ({task.phase or "starting"}): "{task.instruction}"')
+        for place, task in enumerate(held, 1)
+    ]
+    lines += [
+        _line(f"Position {position(tasks, task.id)}", f'{task.id}: "{task.instruction}"')
+        for task in queue(tasks)
+    ]
+    lines += [
+        _line("Waiting for an answer", f'{task.id}: "{task.instruction}"')
+        for task in tasks
+        if task.status is TaskStatus.WAITING
+    ]
     return NormalizedResponse(
         title=f"📋 Active tasks: {len(held)}/{limit}",
         text="" if lines else "Nothing runs and nothing waits. `instruct <task>` starts one.",
@@ -174,5 +208,8 @@ def queue_overview(tasks: Sequence[Task], limit: int) -> NormalizedResponse:
 
 def refused(title: str, why: str, next_step: str = "") -> NormalizedResponse:
     return NormalizedResponse(
-        title=f"❌ {title}", tone=Tone.FAILURE, text=why, fields=(_line("Next", next_step),) if next_step else ()
+        title=f"❌ {title}",
+        tone=Tone.FAILURE,
+        text=why,
+        fields=(_line("Next", next_step),) if next_step else (),
     )

@@ -93,10 +93,17 @@ class ProjectAgent:
         pulls = await forge.list_pulls()
         number = command.args.number
         for pull in pulls:
-            if pull.number == number or pull.branch == target or (target and f"/{target}-" in pull.branch) or not (target or number):
+            if (
+                pull.number == number
+                or pull.branch == target
+                or (target and f"/{target}-" in pull.branch)
+                or not (target or number)
+            ):
                 diff = await forge.diff(pull.base_commit, pull.head_commit)
                 return Facts(title=f"PR #{pull.number}: {pull.title}", text=diff)
-        return Facts(problem=f"no pull request belongs to {target or number or 'this project'}; `prs all` lists them")
+        return Facts(
+            problem=f"no pull request belongs to {target or number or 'this project'}; `prs all` lists them"
+        )
 
     async def _gather_pulls(self, project: str, command: Command) -> Facts:
         state = command.args.state or "open"
@@ -104,7 +111,9 @@ class ProjectAgent:
         lines = []
         for pull in pulls[:30]:
             checks = " ".join("✅" if check.passed else "❌" for check in pull.checks)
-            lines.append(f"#{pull.number} {pull.title} ({pull.state}, +{pull.additions}/-{pull.deletions}) {checks}".rstrip())
+            lines.append(
+                f"#{pull.number} {pull.title} ({pull.state}, +{pull.additions}/-{pull.deletions}) {checks}".rstrip()
+            )
         return Facts(title=f"{len(pulls)} pull requests ({state})", text="\n".join(lines))
 
     async def _gather_search(self, project: str, command: Command) -> Facts:
@@ -113,7 +122,10 @@ class ProjectAgent:
         await index.update(forge.base_repository, commit)
         hits = await index.search(command.args.text or "", 12)
         lines = [f"{hit.path}:{hit.line} {hit.symbol or ''} {hit.snippet.strip()[:120]}" for hit in hits]
-        return Facts(title=f"{len(hits)} places at {commit[:12]}", text="\n".join(lines) or "nothing matches these words")
+        return Facts(
+            title=f"{len(hits)} places at {commit[:12]}",
+            text="\n".join(lines) or "nothing matches these words",
+        )
 
     async def _gather_merge(self, project: str, command: Command) -> Facts:
         pull = await self._forge(project).get_pull(command.args.number or 0)
@@ -134,7 +146,11 @@ class ProjectAgent:
         project = unit.project(turn.project)
         if project is None:
             known = ", ".join(found.name for found in unit.projects())
-            turn.say(cards.refused("No such project", f"{turn.project} is not linked here.", f"linked are: {known}"))
+            turn.say(
+                cards.refused(
+                    "No such project", f"{turn.project} is not linked here.", f"linked are: {known}"
+                )
+            )
             return
         decision = authorize(
             turn.person,
@@ -154,7 +170,13 @@ class ProjectAgent:
                 detail={"rule": decision.rule, "reason": decision.reason},
             )
             able = ", ".join(role.value for role in decision.who_could)
-            turn.say(cards.refused(f"`{command.name}` is not yours to give", decision.reason, f"ask one of: {able}" if able else ""))
+            turn.say(
+                cards.refused(
+                    f"`{command.name}` is not yours to give",
+                    decision.reason,
+                    f"ask one of: {able}" if able else "",
+                )
+            )
             return
         handler = self._handlers.get(command.name)
         if handler is None:
@@ -174,8 +196,12 @@ class ProjectAgent:
             lines = []
             for project in turn.unit.projects():
                 held = turn.unit.open_tasks(project.name)
-                told = f"{len(running(held))} running, {len(queue(held))} queued, autonomy L{project.autonomy}"
-                lines.append(FieldLine(name=project.name, value=told + (", paused" if project.paused else "")))
+                told = (
+                    f"{len(running(held))} running, {len(queue(held))} queued, autonomy L{project.autonomy}"
+                )
+                lines.append(
+                    FieldLine(name=project.name, value=told + (", paused" if project.paused else ""))
+                )
             turn.say(NormalizedResponse(title="📊 All projects", fields=tuple(lines)))
             return
         if args.scope == "build":
@@ -186,13 +212,18 @@ class ProjectAgent:
         overview = cards.queue_overview(tasks, self._limit(turn))
         state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
         turn.say(
-            overview.evolve(title=f"📊 {turn.project}: {len(running(tasks))}/{self._limit(turn)} tasks", fields=(state, *overview.fields))
+            overview.evolve(
+                title=f"📊 {turn.project}: {len(running(tasks))}/{self._limit(turn)} tasks",
+                fields=(state, *overview.fields),
+            )
         )
 
     def _status_of(self, turn: Turn, id: str) -> NormalizedResponse:
         agent, task = turn.unit.agent(id), turn.unit.task(id)
         if agent is None or agent.project != turn.project:
-            return cards.refused("No such agent", f"{id} is not an agent of {turn.project}.", "`status` lists those that live")
+            return cards.refused(
+                "No such agent", f"{id} is not an agent of {turn.project}.", "`status` lists those that live"
+            )
         lines = [FieldLine(name="State", value=f"{agent.state} since {agent.since:%H:%M:%S} UTC")]
         if agent.outcome:
             lines.append(FieldLine(name="Outcome", value=agent.outcome.value))
@@ -200,7 +231,12 @@ class ProjectAgent:
             place = position(turn.unit.open_tasks(task.project), task.id)
             lines.append(FieldLine(name="Task", value=f'"{task.instruction}"'))
             lines.append(FieldLine(name="Now", value=task.phase + (f" (position {place})" if place else "")))
-            lines.append(FieldLine(name="Used", value=f"{task.turns} turns, {task.tokens} tokens, {cards.money(task.cost_micros)}"))
+            lines.append(
+                FieldLine(
+                    name="Used",
+                    value=f"{task.turns} turns, {task.tokens} tokens, {cards.money(task.cost_micros)}",
+                )
+            )
             if task.result and task.result.pr_number:
                 lines.append(FieldLine(name="PR", value=f"#{task.result.pr_number} {task.result.pr_title}"))
         return NormalizedResponse(title=f"📊 {id}", fields=tuple(lines), agent=id)
@@ -212,10 +248,15 @@ class ProjectAgent:
         wanted = turn.command.args.text
         specs = [spec for spec in COMMANDS if not wanted or spec.name == wanted]
         lines = [
-            FieldLine(name=spec.usage, value=spec.summary + ("" if spec.name in self._handlers else " (not configured yet)"))
+            FieldLine(
+                name=spec.usage,
+                value=spec.summary + ("" if spec.name in self._handlers else " (not configured yet)"),
+            )
             for spec in specs
         ]
-        turn.say(NormalizedResponse(title="📋 Commands" if not wanted else f"📋 {wanted}", fields=tuple(lines)))
+        turn.say(
+            NormalizedResponse(title="📋 Commands" if not wanted else f"📋 {wanted}", fields=tuple(lines))
+        )
 
     def _whoami(self, turn: Turn) -> None:
         rights = ", ".join(sorted(PERMISSIONS[turn.person.role]))
@@ -225,7 +266,11 @@ class ProjectAgent:
     def _logs(self, turn: Turn) -> None:
         entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project)
         lines = "\n".join(f"{e['at'][:19]} {e['actor']} {e['action']} {e['subject']}" for e in entries)
-        turn.say(NormalizedResponse(title=f"📋 Activity of {turn.project}", blocks=(Block(text=lines or "nothing yet"),)))
+        turn.say(
+            NormalizedResponse(
+                title=f"📋 Activity of {turn.project}", blocks=(Block(text=lines or "nothing yet"),)
+            )
+        )
 
     def _show_facts(self, turn: Turn) -> None:
         facts = turn.facts
@@ -233,9 +278,17 @@ class ProjectAgent:
             turn.say(cards.refused("Nothing to show", facts.problem if facts else "nothing was found"))
             return
         cut = facts.text[:_SHOWN_DIFF]
-        more = f"{len(facts.text) - len(cut)} more characters: GET /api/v1/prs shows the whole" if len(cut) < len(facts.text) else ""
+        more = (
+            f"{len(facts.text) - len(cut)} more characters: GET /api/v1/prs shows the whole"
+            if len(cut) < len(facts.text)
+            else ""
+        )
         language = "diff" if turn.command.name == "diff" else ""
-        turn.say(NormalizedResponse(title=f"📋 {facts.title}", text=more, blocks=(Block(language=language, text=cut),)))
+        turn.say(
+            NormalizedResponse(
+                title=f"📋 {facts.title}", text=more, blocks=(Block(language=language, text=cut),)
+            )
+        )
 
     def _instruct(self, turn: Turn) -> None:
         kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
@@ -258,9 +311,20 @@ class ProjectAgent:
                 limits=limits,
                 created_at=turn.now,
             )
-            stored = board.admit(turn.unit, task, self._limit(turn), turn.now, turn.incoming.id, paused=bool(project and project.paused))
+            stored = board.admit(
+                turn.unit,
+                task,
+                self._limit(turn),
+                turn.now,
+                turn.incoming.id,
+                paused=bool(project and project.paused),
+            )
             if stored is not None:
-                turn.record("task.accepted", stored.id, {"instruction": hashlib.sha256(instruction.encode()).hexdigest(), "kind": kind.value})
+                turn.record(
+                    "task.accepted",
+                    stored.id,
+                    {"instruction": hashlib.sha256(instruction.encode()).hexdigest(), "kind": kind.value},
+                )
                 return
         raise CodesparError("no free task id was found: the store holds an unbelievable number of tasks")
 
@@ -272,7 +336,11 @@ class ProjectAgent:
             turn.say(cards.refused("Nothing to cancel", f"{task.id} has ended: {task.status.value}."))
             return
         if task.cancel_requested_by:
-            turn.say(cards.refused("Already being cancelled", f"{task.cancel_requested_by} asked before; it is stopping."))
+            turn.say(
+                cards.refused(
+                    "Already being cancelled", f"{task.cancel_requested_by} asked before; it is stopping."
+                )
+            )
             return
         marked = task.evolve(cancel_requested_by=turn.person.name)
         turn.record("task.cancel", task.id, {})
@@ -287,21 +355,39 @@ class ProjectAgent:
             self._end_cancelled(turn, marked, "it waited for a slot to go on")
             return
         text = "It gets 10 seconds to stop; the work so far is kept as a patch."
-        turn.say(NormalizedResponse(title=f"🛑 Cancelling {task.id}", tone=Tone.WARNING, text=text, agent=task.id))
+        turn.say(
+            NormalizedResponse(title=f"🛑 Cancelling {task.id}", tone=Tone.WARNING, text=text, agent=task.id)
+        )
 
     def _end_cancelled(self, turn: Turn, task: Task, why: str) -> None:
         from codespar.domain.tasks import TaskResult
 
-        result = TaskResult(status=TaskStatus.CANCELLED, summary=f"cancelled by {turn.person.name}: {why}", cost_micros=task.cost_micros)
+        result = TaskResult(
+            status=TaskStatus.CANCELLED,
+            summary=f"cancelled by {turn.person.name}: {why}",
+            cost_micros=task.cost_micros,
+        )
         turn.unit.update_task(task)
-        board.end(turn.unit, task, result, cards.ended_badly(task, result), self._limit(turn), turn.now, turn.incoming.id)
+        board.end(
+            turn.unit,
+            task,
+            result,
+            cards.ended_badly(task, result),
+            self._limit(turn),
+            turn.now,
+            turn.incoming.id,
+        )
 
     def _retry(self, turn: Turn) -> None:
         task = self._own_task(turn)
         if task is None:
             return
         if not task.status.final:
-            turn.say(cards.refused("Still under way", f"{task.id} is {task.status.value}.", f"`cancel {task.id}` first"))
+            turn.say(
+                cards.refused(
+                    "Still under way", f"{task.id} is {task.status.value}.", f"`cancel {task.id}` first"
+                )
+            )
             return
         self._admit(turn, task.kind, task.instruction)
 
@@ -309,7 +395,13 @@ class ProjectAgent:
         id = turn.command.args.id or ""
         task = turn.unit.task(id)
         if task is None or task.project != turn.project:
-            turn.say(cards.refused("No such task", f"{id or 'that'} is not a task of {turn.project}.", "`queue` lists the open ones"))
+            turn.say(
+                cards.refused(
+                    "No such task",
+                    f"{id or 'that'} is not a task of {turn.project}.",
+                    "`queue` lists the open ones",
+                )
+            )
             return None
         return task
 
@@ -331,7 +423,11 @@ class ProjectAgent:
         }
         turn.unit.intend(Intent(id=id, kind="start", target="merge", payload=payload), turn.now)
         turn.record("pr.merge", f"PR #{number}", {"head": facts.text, "method": method})
-        turn.say(NormalizedResponse(title=f"🔧 Merging PR #{number} ({method})", text=facts.title, tone=Tone.PROGRESS))
+        turn.say(
+            NormalizedResponse(
+                title=f"🔧 Merging PR #{number} ({method})", text=facts.title, tone=Tone.PROGRESS
+            )
+        )
 
     async def merge(self, context: WorkflowContext, payload: dict[str, Any]) -> str:
         """The workflow behind `merge`: exactly the head that was shown, once."""
@@ -344,13 +440,20 @@ class ProjectAgent:
         now = self._clock()
         try:
             pull = await self._forge(project).merge(
-                number, method=MergeMethod(payload["method"]), head_commit=str(payload["head"]), author=str(payload["by"]), at=now
+                number,
+                method=MergeMethod(payload["method"]),
+                head_commit=str(payload["head"]),
+                author=str(payload["by"]),
+                at=now,
             )
             card = NormalizedResponse(
                 title=f"✅ PR #{number} merged",
                 tone=Tone.SUCCESS,
                 text=pull.title,
-                fields=(FieldLine(name="Commit", value=(pull.merge_commit or "")[:12]), FieldLine(name="For", value=str(payload["by"]))),
+                fields=(
+                    FieldLine(name="Commit", value=(pull.merge_commit or "")[:12]),
+                    FieldLine(name="For", value=str(payload["by"])),
+                ),
             )
         except ForgeError as error:
             card = cards.refused(f"PR #{number} was not merged", str(error))
@@ -361,20 +464,35 @@ class ProjectAgent:
 
     def _vote(self, turn: Turn) -> None:
         token = turn.command.args.token
-        pending = [found for found in turn.unit.approvals(turn.project, "pending")]
+        pending = turn.unit.approvals(turn.project, "pending")
         if token is None:
             if len(pending) != 1:
-                told = ", ".join(f"`{found.token}` ({found.action_summary})" for found in pending) or "nothing waits for approval"
+                told = (
+                    ", ".join(f"`{found.token}` ({found.action_summary})" for found in pending)
+                    or "nothing waits for approval"
+                )
                 turn.say(cards.refused("Which one?" if pending else "Nothing to approve", told))
                 return
             token = pending[0].token
         approval = turn.unit.approval(token)
         if approval is None or approval.project != turn.project:
-            turn.say(cards.refused("No such approval", f"{token} is not known in {turn.project}.", "`approve` alone lists what waits"))
+            turn.say(
+                cards.refused(
+                    "No such approval",
+                    f"{token} is not known in {turn.project}.",
+                    "`approve` alone lists what waits",
+                )
+            )
             return
         verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
         outcome = vote(
-            approval, turn.person, verdict, turn.incoming.message.channel.value, turn.now, approval.shown_digest, reason=turn.command.args.reason or ""
+            approval,
+            turn.person,
+            verdict,
+            turn.incoming.message.channel.value,
+            turn.now,
+            approval.shown_digest,
+            reason=turn.command.args.reason or "",
         )
         turn.unit.save_approval(outcome.approval)
         turn.record(f"approval.{verdict.value}", token, {"accepted": outcome.accepted, "why": outcome.why})
@@ -396,20 +514,35 @@ class ProjectAgent:
             token = asked[0].token
             turn.unit.save_approval(asked[0].evolve(state="void"))
         payload = {"topic": f"answer-{token}", "message": message}
-        turn.unit.intend(Intent(id=f"{token}:answer", kind="send", target=board.workflow_id(task.id), payload=payload), turn.now)
+        turn.unit.intend(
+            Intent(id=f"{token}:answer", kind="send", target=board.workflow_id(task.id), payload=payload),
+            turn.now,
+        )
 
     def _audit(self, turn: Turn) -> None:
         if turn.command.args.scope == "verify":
             report = turn.unit.verify_audit()
             if report.ok:
-                turn.say(NormalizedResponse(title=f"🛡️ The audit chain is whole: {report.entries} entries", tone=Tone.SUCCESS))
+                turn.say(
+                    NormalizedResponse(
+                        title=f"🛡️ The audit chain is whole: {report.entries} entries", tone=Tone.SUCCESS
+                    )
+                )
             else:
-                turn.say(cards.refused("The audit chain is broken", str(report.problem), "restore from a backup and find who had access"))
+                turn.say(
+                    cards.refused(
+                        "The audit chain is broken",
+                        str(report.problem),
+                        "restore from a backup and find who had access",
+                    )
+                )
             return
         self._logs(turn)
 
     def _list_projects(self, turn: Turn) -> None:
-        lines = tuple(FieldLine(name=project.name, value=project.repository) for project in turn.unit.projects())
+        lines = tuple(
+            FieldLine(name=project.name, value=project.repository) for project in turn.unit.projects()
+        )
         turn.say(NormalizedResponse(title="📋 Projects", fields=lines))
 
     def _autonomy(self, turn: Turn) -> None:
@@ -422,14 +555,22 @@ class ProjectAgent:
 
     def _memory(self, turn: Turn) -> None:
         done = turn.unit.tasks(turn.project, limit=10)
-        lines = tuple(FieldLine(name=task.id, value=f'{task.status.value}: "{task.instruction}"') for task in done)
-        turn.say(NormalizedResponse(title=f"📋 What {board.project_agent(turn.project)} remembers last", fields=lines))
+        lines = tuple(
+            FieldLine(name=task.id, value=f'{task.status.value}: "{task.instruction}"') for task in done
+        )
+        turn.say(
+            NormalizedResponse(
+                title=f"📋 What {board.project_agent(turn.project)} remembers last", fields=lines
+            )
+        )
 
 
 class Turn:
     """What a handler works with: the unit, the message, its person, and a way to answer."""
 
-    def __init__(self, unit: Unit, incoming: Incoming, command: Command | None, facts: Facts | None, now: datetime) -> None:
+    def __init__(
+        self, unit: Unit, incoming: Incoming, command: Command | None, facts: Facts | None, now: datetime
+    ) -> None:
         self.unit = unit
         self.incoming = incoming
         self._command = command
@@ -451,7 +592,14 @@ class Turn:
         self.unit.say(self.project, self.incoming.thread, key, response, self.now, self.incoming.id)
 
     def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
-        self.unit.record(at=self.now, actor=self.person.name, action=action, project=self.project, subject=subject, detail=detail)
+        self.unit.record(
+            at=self.now,
+            actor=self.person.name,
+            action=action,
+            project=self.project,
+            subject=subject,
+            detail=detail,
+        )
 
 
 def _not_understood(problem: NotUnderstood) -> NormalizedResponse:
@@ -460,7 +608,14 @@ def _not_understood(problem: NotUnderstood) -> NormalizedResponse:
         title="❌ I did not understand that",
         tone=Tone.FAILURE,
         text=problem.why,
-        fields=(FieldLine(name="Next", value=f"did you mean {near}? `help` lists every command" if near else "`help` lists every command"),),
+        fields=(
+            FieldLine(
+                name="Next",
+                value=f"did you mean {near}? `help` lists every command"
+                if near
+                else "`help` lists every command",
+            ),
+        ),
     )
 
 

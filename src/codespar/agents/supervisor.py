@@ -20,7 +20,16 @@ from pydantic import ValidationError
 from codespar.agents import cards
 from codespar.domain.base import Value
 from codespar.domain.tasks import MICROS, Task, TestRun
-from codespar.sandbox.base import Container, Ended, ModelGateway, ModelTrouble, Order, OutputRefused, Sandbox, Usage
+from codespar.sandbox.base import (
+    Container,
+    Ended,
+    ModelGateway,
+    ModelTrouble,
+    Order,
+    OutputRefused,
+    Sandbox,
+    Usage,
+)
 from codespar.store.base import Store
 
 TICK = 0.25  # seconds between looks at the container's events
@@ -32,6 +41,16 @@ _ADVICE = {
     "overloaded": "the model's service is overloaded: retry in a while",
     "upstream_unreachable": "check the server's network and `model.base_url`, then retry",
     "model_not_allowed": "the coding CLI asked for a model that is not configured: check `model.name`",
+}
+
+
+_PHASES = {
+    "started": "starting",
+    "cloned": "the work tree is ready",
+    "model_started": "thinking",
+    "testing": "running the tests",
+    "finishing": "collecting the change",
+    "working; the transcript is full": "working",
 }
 
 
@@ -131,7 +150,10 @@ class Supervisor:
         result = _result(order.folder / "out" / "result.json")
         code, tail = result.test_exit_code, result.output_tail[-4000:]
         if ended.out_of_memory:
-            code, tail = 137, f"{tail}\nthe container ran out of memory (limit {limits.memory_bytes // 1024**2} MiB)"
+            code, tail = (
+                137,
+                f"{tail}\nthe container ran out of memory (limit {limits.memory_bytes // 1024**2} MiB)",
+            )
         elif late:
             code, tail = 124, f"{tail}\nstopped after {limits.wall_seconds:.0f} s"
         run = TestRun(
@@ -159,7 +181,9 @@ class Supervisor:
 
         await self._store.write(write)
 
-    async def _watch(self, container: Container, order: Order, troubles: list[ModelTrouble], nudge: asyncio.Event) -> Seen:
+    async def _watch(
+        self, container: Container, order: Order, troubles: list[ModelTrouble], nudge: asyncio.Event
+    ) -> Seen:
         task, limits = order.spec.id, order.spec.limits
         events = Events(order.folder / "out" / "events.ndjson", limits.output_bytes)
         isolation = await container.isolation()
@@ -204,6 +228,8 @@ class Supervisor:
             return "cancelled", ""
         if asking := _asking(troubles, limits.cost_micros, limits.turns):
             return asking
+        if any(trouble.kind == "unauthorized" for trouble in troubles):
+            return "failed", ""  # asking again does not make a key valid
         if running > limits.wall_seconds:
             return "ask", f"it worked for {running / 60:.0f} minutes, its limit"
         if silent > limits.stall_seconds:
@@ -211,13 +237,18 @@ class Supervisor:
         return None
 
     def _judge(
-        self, order: Order, ended: Ended, troubles: list[ModelTrouble], events: Events, why: tuple[str, str] | None
+        self,
+        order: Order,
+        ended: Ended,
+        troubles: list[ModelTrouble],
+        events: Events,
+        why: tuple[str, str] | None,
     ) -> Seen:
         limits = order.spec.limits
         result = _result(order.folder / "out" / "result.json")
         last = events.last_line or ended.log_tail.strip().splitlines()[-1:] or ""
         last_line = last if isinstance(last, str) else last[0]
-        if why is not None:
+        if why is not None and why[0] != "failed":
             return Seen(outcome=why[0], summary=why[1] or "stopped", last_line=last_line)
         if ended.out_of_memory:
             return Seen(
@@ -236,7 +267,11 @@ class Supervisor:
         if result.outcome == "done" and ended.exit_code == 0:
             return Seen(outcome="done", summary=result.summary or events.summary, last_line=last_line)
         trouble = troubles[-1] if troubles else None
-        summary = trouble.message if trouble else result.error or f"the coding CLI ended with exit code {ended.exit_code}"
+        summary = (
+            trouble.message
+            if trouble
+            else result.error or f"the coding CLI ended with exit code {ended.exit_code}"
+        )
         return Seen(
             outcome="failed",
             summary=summary[:1000],
@@ -250,7 +285,9 @@ class Supervisor:
 
         async def write() -> None:
             await self._store.write(
-                lambda unit: unit.record_usage(task, usage.request, usage.model, tokens, usage.cost_micros, now)
+                lambda unit: unit.record_usage(
+                    task, usage.request, usage.model, tokens, usage.cost_micros, now
+                )
             )
 
         job = asyncio.get_running_loop().create_task(write())
@@ -312,7 +349,9 @@ class Events:
     def _take(self, event: dict[str, Any]) -> None:
         match event.get("type"):
             case "runner":
-                self.phase = str(event.get("phase", self.phase))[:80]
+                self.phase = _PHASES.get(str(event.get("phase")), self.phase)
+            case "system" if event.get("subtype") == "api_retry":
+                self.phase = f"waiting for the model: {_retry(event)}"
             case "assistant":
                 for part in _parts(event):
                     if part.get("type") == "tool_use":
@@ -324,6 +363,11 @@ class Events:
                 self.last_line = (self.summary.strip().splitlines() or [self.last_line])[-1][:500]
             case _:
                 return
+
+
+def _retry(event: dict[str, Any]) -> str:
+    status, attempt, most = event.get("error_status"), event.get("attempt"), event.get("max_retries")
+    return f"it answered {status or 'nothing'}, try {attempt} of {most}"[:80]
 
 
 def _parts(event: dict[str, Any]) -> list[dict[str, Any]]:
@@ -359,7 +403,9 @@ def _read_from(path: Path, offset: int, limit: int) -> bytes:
         return b""
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OutputRefused(f"{path.name} is not a regular file: nothing of this container's output is used")
+            raise OutputRefused(
+                f"{path.name} is not a regular file: nothing of this container's output is used"
+            )
         return os.pread(handle, limit, offset)
     except OSError as error:
         raise OutputRefused(f"{path.name} cannot be read: {error}") from error
@@ -372,9 +418,13 @@ def read_output(path: Path, cap: int) -> bytes:
     try:
         content = _read_from(path, 0, cap + 1)
     except OSError as error:
-        raise OutputRefused(f"{path.name} is a link or cannot be opened: nothing of this container's output is used") from error
+        raise OutputRefused(
+            f"{path.name} is a link or cannot be opened: nothing of this container's output is used"
+        ) from error
     if len(content) > cap:
-        raise OutputRefused(f"{path.name} is larger than the {cap} bytes that may come out of a task (`limits.output`)")
+        raise OutputRefused(
+            f"{path.name} is larger than the {cap} bytes that may come out of a task (`limits.output`)"
+        )
     return content
 
 

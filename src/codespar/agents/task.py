@@ -41,7 +41,9 @@ from codespar.store.base import Store
 
 log = structlog.get_logger(__name__)
 ANSWER_TIME = timedelta(hours=1)
-_TITLE = re.compile(r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$")
+_TITLE = re.compile(
+    r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$"
+)
 _MAP_CHARACTERS = 6000
 
 
@@ -112,7 +114,9 @@ class TaskAgent:
             prepared = await context.step(f"prepare-{attempt}", self._safely, self._prepare, task_id, attempt)
             if "failure" in prepared:
                 return prepared
-            worked = await context.step(f"work-{attempt}", self._safely, self._work, task_id, attempt, prepared["spec"])
+            worked = await context.step(
+                f"work-{attempt}", self._safely, self._work, task_id, attempt, prepared["spec"]
+            )
             if "failure" in worked:
                 return worked
             if worked["outcome"] != "ask":
@@ -120,19 +124,27 @@ class TaskAgent:
             token = await context.step(f"ask-{attempt}", self._ask, task_id, attempt, worked)
             reply = await context.wait(f"answer-{token}", ANSWER_TIME.total_seconds())
             if reply is None or reply.get("verdict") != "approve":
-                return await context.step(f"answered-{attempt}", self._not_going_on, task_id, token, reply, worked)
+                return await context.step(
+                    f"answered-{attempt}", self._not_going_on, task_id, token, reply, worked
+                )
             await context.step(f"go-on-{attempt}", self._go_on, task_id)
             attempt += 1
             while await context.wait(f"slot-{attempt}", 24 * 3600) is None:
                 if await context.step(f"still-wanted-{attempt}", self._is_over, task_id):
                     return failure("cancelled while it waited for a slot")
-        harvested = await context.step("harvest", self._safely, self._harvest, task_id, attempt, prepared["spec"], worked)
+        harvested = await context.step(
+            "harvest", self._safely, self._harvest, task_id, attempt, prepared["spec"], worked
+        )
         if "failure" in harvested:
             return harvested
-        verified = await context.step("verify", self._safely, self._verify, task_id, attempt, prepared["spec"])
+        verified = await context.step(
+            "verify", self._safely, self._verify, task_id, attempt, prepared["spec"]
+        )
         if "failure" in verified:
             return verified
-        return await context.step("publish", self._safely, self._publish, task_id, prepared["spec"], worked, harvested, verified)
+        return await context.step(
+            "publish", self._safely, self._publish, task_id, prepared["spec"], worked, harvested, verified
+        )
 
     async def _safely(self, step: Callable[..., Any], *arguments: Any) -> Answer:
         """What our ports refuse is an answer, not a crash. A cancellation that arrived before the step ends the task here."""
@@ -155,7 +167,11 @@ class TaskAgent:
         raw = await shop.forge.read_file(base, ".codespar.yaml")
         rules = parse_repository_config(raw, f".codespar.yaml at {base[:12]}")
         image = await self._tools.sandbox.ensure_image(
-            project=task.project, base_commit=base, setup=rules.environment, read_file=shop.forge.read_file, say=log.info
+            project=task.project,
+            base_commit=base,
+            setup=rules.environment,
+            read_file=shop.forge.read_file,
+            say=log.info,
         )
         await shop.index.update(shop.forge.base_repository, base)
         overview = await shop.index.repository_map(task.instruction, _MAP_CHARACTERS)
@@ -187,7 +203,9 @@ class TaskAgent:
         limits = Limits(**capped)
         if task.attempt > 1:
             limits = limits.evolve(
-                cost_micros=task.limits.cost_micros, turns=task.limits.turns, wall_seconds=task.limits.wall_seconds
+                cost_micros=task.limits.cost_micros,
+                turns=task.limits.turns,
+                wall_seconds=task.limits.wall_seconds,
             )
         return limits
 
@@ -248,16 +266,29 @@ class TaskAgent:
             )
             if unit.approval(approval.token) is None:
                 unit.save_approval(approval)
-                unit.say(task.project, task.thread, f"{task_id}:ask:{attempt}", cards.question(task, approval, why), now)
+                unit.say(
+                    task.project,
+                    task.thread,
+                    f"{task_id}:ask:{attempt}",
+                    cards.question(task, approval, why),
+                    now,
+                )
                 unit.record(
-                    at=now, actor=task_id, action="approval.asked", project=task.project, subject=approval.token, detail={"why": why}
+                    at=now,
+                    actor=task_id,
+                    action="approval.asked",
+                    project=task.project,
+                    subject=approval.token,
+                    detail={"why": why},
                 )
                 board.give_back(unit, task, self._tools.workshop(task.project).max_tasks, now)
             return approval.token
 
         return await self._tools.store.write(ask)
 
-    async def _not_going_on(self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer) -> Answer:
+    async def _not_going_on(
+        self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer
+    ) -> Answer:
         task = await self._task(task_id)
         patch = str(self._folder(task_id, task.attempt) / "out" / "changes.patch")
         if reply is not None and reply.get("verdict") == "cancel":
@@ -307,7 +338,9 @@ class TaskAgent:
             )
         title = pull_title(str(worked["summary"]), task)
         branch = f"codespar/{task_id}-{slug(task.instruction)}"
-        message = f"{title}\n\n{task.instruction.strip()}\n\nTask: {task_id}\nRequested-by: {task.requester}\n"
+        message = (
+            f"{title}\n\n{task.instruction.strip()}\n\nTask: {task_id}\nRequested-by: {task.requester}\n"
+        )
         try:
             commit = await forge.import_patch(
                 base_commit=spec.base_commit,
@@ -321,9 +354,14 @@ class TaskAgent:
             return failure(f"the change that came out was refused: {error}", patch=str(path))
         changes = await forge.changes(spec.base_commit, commit)
         if len(changes) > spec.limits.output_files:
-            return failure(f"the change touches {len(changes)} files; at most {spec.limits.output_files} are allowed", patch=str(path))
+            return failure(
+                f"the change touches {len(changes)} files; at most {spec.limits.output_files} are allowed",
+                patch=str(path),
+            )
         diff = await forge.diff(spec.base_commit, commit)
-        problems = self._tools.screening.problems([change.path for change in changes], diff, spec.blocked_paths)
+        problems = self._tools.screening.problems(
+            [change.path for change in changes], diff, spec.blocked_paths
+        )
         if problems:
             return failure(
                 "the change may not go out: " + "; ".join(problems[:5]),
@@ -366,7 +404,13 @@ class TaskAgent:
         tests = TestRun.model_validate(verified["tests"]) if verified["tests"] else None
         branch, commit, title = str(harvested["branch"]), str(harvested["commit"]), str(harvested["title"])
         await forge.push(branch=branch, commit=commit)
-        result = TaskResult(status=TaskStatus.COMPLETED, tests=tests, cost_micros=task.cost_micros, tokens=task.tokens, turns=task.turns)
+        result = TaskResult(
+            status=TaskStatus.COMPLETED,
+            tests=tests,
+            cost_micros=task.cost_micros,
+            tokens=task.tokens,
+            turns=task.turns,
+        )
         pull = await forge.open_pull(
             branch=branch,
             commit=commit,
@@ -381,7 +425,9 @@ class TaskAgent:
             check = Check(name="tests", passed=tests.passed, summary=cards.tests(result), at=now)
             pull = await forge.set_check(pull.number, check)
         conflicts = await forge.conflicts(pull.number)
-        await self._tell_conflicts(task, branch, [(item.number, item.other, item.paths) for item in conflicts])
+        await self._tell_conflicts(
+            task, branch, [(item.number, item.other, item.paths) for item in conflicts]
+        )
         done = result.evolve(
             summary=str(worked["summary"])[:4000],
             branch=branch,
@@ -410,7 +456,9 @@ class TaskAgent:
         ]
         return "\n".join(lines)
 
-    async def _tell_conflicts(self, task: Task, branch: str, found: list[tuple[int, int, tuple[str, ...]]]) -> None:
+    async def _tell_conflicts(
+        self, task: Task, branch: str, found: list[tuple[int, int, tuple[str, ...]]]
+    ) -> None:
         now = self._tools.clock()
 
         def tell(unit: Any) -> None:
@@ -419,7 +467,11 @@ class TaskAgent:
                 key = f"{task.project}:conflict:{number}:{other}"
                 unit.say(task.project, task.thread, key, card, now)
                 for owner in unit.tasks(task.project, limit=500):
-                    if owner.result and owner.result.pr_number == other and owner.thread.key != task.thread.key:
+                    if (
+                        owner.result
+                        and owner.result.pr_number == other
+                        and owner.thread.key != task.thread.key
+                    ):
                         unit.say(task.project, owner.thread, f"{key}:other", card, now)
 
         if found:

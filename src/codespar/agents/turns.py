@@ -62,7 +62,9 @@ class Turns:
         if project in self._active:
             self._again.add(project)
             return
-        self._active[project] = asyncio.get_running_loop().create_task(self._run(project), name=f"turns-{project}")
+        self._active[project] = asyncio.get_running_loop().create_task(
+            self._run(project), name=f"turns-{project}"
+        )
 
     async def answered(self, incoming: int) -> Sequence[Outgoing]:
         """Wait for a message's turn and return what was answered."""
@@ -88,7 +90,7 @@ class Turns:
                     await self._take(batch)
                 elif project not in self._again:
                     return
-        except Exception as error:  # noqa: BLE001 - the inbox keeps the messages; the next wake tries again
+        except Exception as error:
             log.error("turns.failed", project=project, error=str(error), exc_info=True)
         finally:
             del self._active[project]
@@ -116,7 +118,13 @@ class Turns:
         for incoming, answer in zip(batch, answers, strict=True):
             self.taken += 1
             if isinstance(answer, Exception):
-                log.error("turn.failed", project=incoming.project, incoming=incoming.id, error=str(answer), exc_info=answer)
+                log.error(
+                    "turn.failed",
+                    project=incoming.project,
+                    incoming=incoming.id,
+                    error=str(answer),
+                    exc_info=answer,
+                )
                 answer = await self._apologize(incoming, answer)
             if (future := self._waiting.pop(incoming.id, None)) and not future.done():
                 future.set_result(answer)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PYTHON = (3, 11)
 GIT = (2, 38)  # `git merge-tree --write-tree`
 ENGINE_SECONDS = 5.0
-VENDOR = "https://api.anthropic.com"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ async def _git() -> Check:
     process = await asyncio.create_subprocess_exec(path, "--version", stdout=asyncio.subprocess.PIPE)
     said = (await process.communicate())[0].decode("utf-8", "replace").strip()
     found = re.search(r"(\d+)\.(\d+)", said)
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    version: tuple[int, ...] = (int(found[1]), int(found[2])) if found else ()
     return Check("git", version >= GIT, f"{said.removeprefix('git version ')} (2.38 or newer is needed)", fix)
 
 
@@ -209,8 +208,10 @@ def _key(settings: Settings, environment: Mapping[str, str], answers: bool) -> C
     name, model = settings.model.api_key_env, settings.model
     if environment.get(name):
         return Check("model", True, f"{name} is set ({model.name})")
-    if model.base_url.rstrip("/") != VENDOR:
-        return Check("model", True, f"{model.base_url} plays the model's part, without a key")
+    if not model.needs_key:
+        return Check(
+            "model", True, f"{model.base_url} is on this machine and asked without a key ({model.name})"
+        )
     fix = f"export {name}=…   # of the server; `codespar demo` needs none: there a scripted model plays the model's part"
     if answers:
         return Check(

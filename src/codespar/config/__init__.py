@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -38,6 +39,7 @@ __all__ = [
     "parse_repository_config",
 ]
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _URL = re.compile(
     r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE
@@ -144,6 +146,11 @@ class ModelSettings(Section):
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         return environment.get(self.api_key_env) or None
+
+    @property
+    def needs_key(self) -> bool:
+        """A service on this machine itself, such as a proxy or the demo's scripted model, may be asked without a key."""
+        return urlsplit(self.base_url).hostname not in LOOPBACK
 
 
 class SandboxSettings(Section):

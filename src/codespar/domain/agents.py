@@ -43,7 +43,7 @@ TRANSITIONS: dict[AgentState, frozenset[AgentState]] = {
     _S.INITIALIZING: frozenset({_S.IDLE, _S.INITIALIZING, _S.TERMINATED}),
     _S.IDLE: frozenset({_S.ACTIVE, _S.INITIALIZING, _S.TERMINATED}),
     _S.ACTIVE: frozenset({_S.IDLE, _S.WAITING_APPROVAL, _S.INITIALIZING, _S.TERMINATED}),
-    _S.WAITING_APPROVAL: frozenset({_S.ACTIVE, _S.INITIALIZING, _S.TERMINATED}),
+    _S.WAITING_APPROVAL: frozenset({_S.ACTIVE, _S.INITIALIZING}),
     _S.TERMINATED: frozenset(),
 }
 
@@ -53,7 +53,9 @@ class TransitionRefused(CodesparError):
 
     def __init__(self, agent: str, current: AgentState, wanted: AgentState) -> None:
         allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: it has ended"
-        super().__init__(f"agent {agent} is {current} and cannot become {wanted}; from there it may become {allowed}")
+        super().__init__(
+            f"agent {agent} is {current} and cannot become {wanted}; from there it may become {allowed}"
+        )
 
 
 def check_transition(agent: str, kind: AgentKind, current: AgentState, wanted: AgentState) -> None:

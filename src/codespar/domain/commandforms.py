@@ -34,7 +34,7 @@ class CommandArgs(Value):
     chain: tuple[str, ...] = ()  # deploy: one after another
 
 
-class MalformedCommand(Exception):  # noqa: N818
+class MalformedCommand(Exception):
     """The command is known, its arguments are not right. `parse` turns it into an answer."""
 
 

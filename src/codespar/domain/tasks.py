@@ -78,7 +78,16 @@ class TaskSpec(Value):
     kind: TaskKind = TaskKind.INSTRUCT
     requester: str  # the person's name, for the commit trailer
     context: TaskContext = TaskContext()
-    allowed_tools: tuple[str, ...] = ("Bash", "Edit", "Glob", "Grep", "MultiEdit", "Read", "TodoWrite", "Write")
+    allowed_tools: tuple[str, ...] = (
+        "Bash",
+        "Edit",
+        "Glob",
+        "Grep",
+        "MultiEdit",
+        "Read",
+        "TodoWrite",
+        "Write",
+    )
     blocked_paths: tuple[str, ...] = ()  # gitignore-style patterns that a change may not touch
     blocked_commands: tuple[str, ...] = ()  # command prefixes the agent is told and configured not to run
     environment: Environment

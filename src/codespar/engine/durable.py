@@ -7,14 +7,18 @@ server owns a data folder and recovers its own workflows at start.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 from codespar.engine.base import Workflow, WorkflowContext
 
-APPLICATION_VERSION = "codespar-1"  # changes only when workflows parked under the old one can no longer be replayed
+APPLICATION_VERSION = (
+    "codespar-1"  # changes only when workflows parked under the old one can no longer be replayed
+)
 
 
 class DurableContext:
@@ -43,7 +47,7 @@ class DurableEngine:
     def __init__(self, database_url: str, *, executor: str = "solo") -> None:
         self._url = database_url
         self._executor = executor
-        self._workflows: dict[str, Callable[[str, dict[str, Any]], Awaitable[Any]]] = {}
+        self._workflows: dict[str, Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]] = {}
         self._pending: dict[str, Workflow] = {}
 
     def register(self, name: str, workflow: Workflow) -> None:
@@ -66,7 +70,10 @@ class DurableEngine:
         DBOS.launch()
 
     async def close(self) -> None:
+        """Stop at once. What was under way goes on from its last finished step at the next start."""
         DBOS.destroy(workflow_completion_timeout_sec=0)
+        # It made its own thread pool the loop's default one and has shut that down; others close after us and need one.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="codespar"))
 
     async def start(self, workflow: str, id: str, payload: dict[str, Any]) -> None:
         with SetWorkflowID(id):
@@ -76,7 +83,7 @@ class DurableEngine:
         await DBOS.send_async(id, message, topic=topic, idempotency_key=key)
 
 
-def _decorate(name: str, workflow: Workflow) -> Callable[[str, dict[str, Any]], Awaitable[Any]]:
+def _decorate(name: str, workflow: Workflow) -> Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]:
     @DBOS.workflow(name=name, max_recovery_attempts=None)
     async def run(id: str, payload: dict[str, Any]) -> Any:
         context: WorkflowContext = DurableContext(id)

@@ -43,7 +43,7 @@ class Starter:
             self._wake.clear()
             try:
                 await self.drain()
-            except Exception as error:  # noqa: BLE001 - the loop must outlive one bad pass; the intent stays and is tried again
+            except Exception as error:
                 log.error("starter.failed", error=str(error), exc_info=True)
                 await asyncio.sleep(1)
                 continue
@@ -65,6 +65,8 @@ class Starter:
         if intent.kind == "start":
             await self._engine.start(intent.target, str(intent.payload["workflowId"]), intent.payload)
         else:
-            await self._engine.send(intent.target, str(intent.payload["topic"]), intent.payload["message"], intent.id)
+            await self._engine.send(
+                intent.target, str(intent.payload["topic"]), intent.payload["message"], intent.id
+            )
         now = self._clock()
         await self._store.write(lambda unit: unit.close_intent(intent.id, now))

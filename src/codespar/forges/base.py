@@ -125,7 +125,9 @@ class Forge(Protocol):
         """One file of a commit of the default branch, or None where it is not there. At most 1 MiB, else ForgeError."""
         ...
 
-    async def import_patch(self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: UtcDatetime) -> str:
+    async def import_patch(
+        self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: UtcDatetime
+    ) -> str:
         """Make the commit `base_commit` + `patch` (of `git diff --binary --full-index`) and return its id.
 
         Works in a fresh, throw-away index, never in a work tree with hooks, filters or attributes in force. The same arguments give the same commit id.
@@ -137,7 +139,18 @@ class Forge(Protocol):
         """Publish the branch at that commit. Again with the same commit: nothing happens. Raises `PushRefused`."""
         ...
 
-    async def open_pull(self, *, branch: str, commit: str, base_branch: str, base_commit: str, title: str, body: str, author: str, at: UtcDatetime) -> PullRequest:
+    async def open_pull(
+        self,
+        *,
+        branch: str,
+        commit: str,
+        base_branch: str,
+        base_commit: str,
+        title: str,
+        body: str,
+        author: str,
+        at: UtcDatetime,
+    ) -> PullRequest:
         """Open the pull request of the branch, or return the one that is already open for it."""
         ...
 
@@ -163,7 +176,9 @@ class Forge(Protocol):
 
     async def add_review(self, number: int, review: Review, key: str) -> PullRequest: ...
 
-    async def merge(self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: UtcDatetime) -> PullRequest:
+    async def merge(
+        self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: UtcDatetime
+    ) -> PullRequest:
         """Merge, if the head still is `head_commit`. Raises `NotMergeable`."""
         ...
 

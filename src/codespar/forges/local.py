@@ -63,13 +63,19 @@ class LocalForge:
         async with self._lock:
             await self._create()
             branch, commit = await self._remote_head()
-            known = (await self._try("rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self._base)) or ""
+            known = (
+                await self._try(
+                    "rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self._base
+                )
+            ) or ""
             if known != commit:
                 refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
                 try:
                     await git.run("fetch", "--quiet", "--no-tags", self._source, refspec, cwd=self._base)
                 except git.GitError as error:
-                    raise RepositoryUnusable(f"{self._shown} cannot be fetched: {_clean(error.stderr)}") from error
+                    raise RepositoryUnusable(
+                        f"{self._shown} cannot be fetched: {_clean(error.stderr)}"
+                    ) from error
                 commit = await git.run("rev-parse", f"refs/heads/{branch}", cwd=self._base)
             if self._branch != branch:
                 await git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=self._base)
@@ -89,7 +95,9 @@ class LocalForge:
         if at is None:
             raise RepositoryUnusable(f"{self._shown} is empty: commit and push a first file, then try again")
         if named is None:
-            raise RepositoryUnusable(f"HEAD of {self._shown} is detached: check out its default branch (git switch <branch>), then try again")
+            raise RepositoryUnusable(
+                f"HEAD of {self._shown} is detached: check out its default branch (git switch <branch>), then try again"
+            )
         return named[1], at[1]
 
     async def _create(self) -> None:
@@ -114,16 +122,27 @@ class LocalForge:
 
     # changes
 
-    async def import_patch(self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: datetime) -> str:
+    async def import_patch(
+        self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: datetime
+    ) -> str:
         with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as scratch:
             env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
             await git.run("read-tree", base_commit, cwd=self._forge, extra_env=env)
             try:
                 await git.run(
-                    "apply", "--cached", "--binary", "--whitespace=nowarn", "-", cwd=self._forge, stdin=patch, extra_env=env
+                    "apply",
+                    "--cached",
+                    "--binary",
+                    "--whitespace=nowarn",
+                    "-",
+                    cwd=self._forge,
+                    stdin=patch,
+                    extra_env=env,
                 )
             except git.GitError as error:
-                raise PatchRefused(f"it does not apply to {base_commit[:12]}: {_clean(error.stderr)}") from error
+                raise PatchRefused(
+                    f"it does not apply to {base_commit[:12]}: {_clean(error.stderr)}"
+                ) from error
             tree = await git.run("write-tree", cwd=self._forge, extra_env=env)
         await self._refuse_tricks(base_commit, tree)
         commit = await self._commit(tree, [base_commit], message, author, at)
@@ -146,16 +165,27 @@ class LocalForge:
             if path == ".gitmodules" and mode != "000000":
                 raise PatchRefused("it changes .gitmodules: submodules are added by people")
             if mode == "120000":
-                target = (await git.run_bytes("cat-file", "blob", blob, cwd=self._forge))[1].decode(errors="replace")
+                target = (await git.run_bytes("cat-file", "blob", blob, cwd=self._forge))[1].decode(
+                    errors="replace"
+                )
                 if _leaves_tree(pieces[:-1], target):
                     raise PatchRefused(f"{path} would be a link out of the repository ({target[:100]})")
 
-    async def _commit(self, tree: str, parents: Sequence[str], message: str, author: str, at: datetime) -> str:
+    async def _commit(
+        self, tree: str, parents: Sequence[str], message: str, author: str, at: datetime
+    ) -> str:
         date = f"{int(at.timestamp())} +0000"
         name = re.sub(r"[<>\n\0]", "", author).strip() or "unknown"
-        env = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": "codespar@localhost", "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        env = {
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": "codespar@localhost",
+            "GIT_AUTHOR_DATE": date,
+            "GIT_COMMITTER_DATE": date,
+        }
         given = [argument for parent in parents for argument in ("-p", parent)]
-        return await git.run("commit-tree", tree, *given, cwd=self._forge, stdin=message.encode(), extra_env=env)
+        return await git.run(
+            "commit-tree", tree, *given, cwd=self._forge, stdin=message.encode(), extra_env=env
+        )
 
     async def push(self, *, branch: str, commit: str) -> None:
         ref = f"refs/heads/{branch}"
@@ -163,7 +193,9 @@ class LocalForge:
         if there and there.split()[0] == commit:
             return
         if there:
-            raise PushRefused(f"{branch} already is on {self._shown} at {there[:12]}, which is not this task's commit {commit[:12]}")
+            raise PushRefused(
+                f"{branch} already is on {self._shown} at {there[:12]}, which is not this task's commit {commit[:12]}"
+            )
         await self._push(f"{commit}:{ref}", f"--force-with-lease={ref}:")
 
     async def _push(self, refspec: str, *options: str) -> None:
@@ -175,11 +207,21 @@ class LocalForge:
             ) from error
 
     async def diff(self, base_commit: str, head: str) -> str:
-        _, out = await git.run_bytes("diff", "--no-ext-diff", "--no-textconv", f"{base_commit}...{head}", cwd=self._forge)
+        _, out = await git.run_bytes(
+            "diff", "--no-ext-diff", "--no-textconv", f"{base_commit}...{head}", cwd=self._forge
+        )
         return out.decode(errors="replace")
 
     async def changes(self, base_commit: str, head: str) -> list[FileChange]:
-        _, out = await git.run_bytes("diff", "--no-renames", "--numstat", "-z", "--no-ext-diff", f"{base_commit}...{head}", cwd=self._forge)
+        _, out = await git.run_bytes(
+            "diff",
+            "--no-renames",
+            "--numstat",
+            "-z",
+            "--no-ext-diff",
+            f"{base_commit}...{head}",
+            cwd=self._forge,
+        )
         found = []
         for entry in out.decode(errors="surrogateescape").split("\0"):
             if entry:
@@ -224,7 +266,9 @@ class LocalForge:
             )
             if await self._store_record(number, {"pull": pull.wire(), "keys": []}, None, at):
                 return pull
-        raise ForgeError(f"no pull request number could be had for {branch}: too many are opened at once; retry")
+        raise ForgeError(
+            f"no pull request number could be had for {branch}: too many are opened at once; retry"
+        )
 
     async def get_pull(self, number: int) -> PullRequest:
         record, _ = await self._record(number)
@@ -251,13 +295,25 @@ class LocalForge:
             others = tuple(one for one in pull.checks if one.name != check.name)
             return pull.evolve(checks=(*others, check), updated_at=check.at)
 
-        return await self._update(number, f"check:{check.name}:{check.at.isoformat()}:{check.passed}", change, check.at)
+        return await self._update(
+            number, f"check:{check.name}:{check.at.isoformat()}:{check.passed}", change, check.at
+        )
 
     async def add_comment(self, number: int, comment: Comment, key: str) -> PullRequest:
-        return await self._update(number, f"comment:{key}", lambda pull: pull.evolve(comments=(*pull.comments, comment), updated_at=comment.at), comment.at)
+        return await self._update(
+            number,
+            f"comment:{key}",
+            lambda pull: pull.evolve(comments=(*pull.comments, comment), updated_at=comment.at),
+            comment.at,
+        )
 
     async def add_review(self, number: int, review: Review, key: str) -> PullRequest:
-        return await self._update(number, f"review:{key}", lambda pull: pull.evolve(reviews=(*pull.reviews, review), updated_at=review.at), review.at)
+        return await self._update(
+            number,
+            f"review:{key}",
+            lambda pull: pull.evolve(reviews=(*pull.reviews, review), updated_at=review.at),
+            review.at,
+        )
 
     async def close(self, number: int, *, at: datetime) -> PullRequest:
         def change(pull: PullRequest) -> PullRequest:
@@ -267,51 +323,87 @@ class LocalForge:
 
         return await self._update(number, "closed", change, at)
 
-    async def merge(self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: datetime) -> PullRequest:
+    async def merge(
+        self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: datetime
+    ) -> PullRequest:
         pull = await self.get_pull(number)
         if pull.state is PullState.MERGED and pull.head_commit == head_commit:
             return pull
         if pull.state is not PullState.OPEN:
             raise NotMergeable(f"PR #{number} is {pull.state}")
         if pull.head_commit != head_commit:
-            raise NotMergeable(f"PR #{number} is at {pull.head_commit[:12]} now, not at {head_commit[:12]} as was shown: look at it again")
+            raise NotMergeable(
+                f"PR #{number} is at {pull.head_commit[:12]} now, not at {head_commit[:12]} as was shown: look at it again"
+            )
         branch, tip = await self.sync()
         if branch != pull.base_branch:
-            raise NotMergeable(f"the default branch is {branch} now, but PR #{number} was made for {pull.base_branch}")
+            raise NotMergeable(
+                f"the default branch is {branch} now, but PR #{number} was made for {pull.base_branch}"
+            )
         merged = await self._merged_before(pull, tip) or await self._make_merge(pull, method, tip, author, at)
         if merged != tip:
             await self._push(f"{merged}:refs/heads/{branch}")
         await self.sync()
         return await self._update(
-            number, "merged", lambda one: one.evolve(state=PullState.MERGED, merge_commit=merged, updated_at=at), at
+            number,
+            "merged",
+            lambda one: one.evolve(state=PullState.MERGED, merge_commit=merged, updated_at=at),
+            at,
         )
 
     async def _merged_before(self, pull: PullRequest, tip: str) -> str | None:
         """The commit by which an interrupted merge already brought this pull request into the default branch."""
-        found = await git.run("log", "-1", "--format=%H", "--fixed-strings", f"--grep=Merged-pull-request: #{pull.number}", tip, cwd=self._forge)
+        found = await git.run(
+            "log",
+            "-1",
+            "--format=%H",
+            "--fixed-strings",
+            f"--grep=Merged-pull-request: #{pull.number}",
+            tip,
+            cwd=self._forge,
+        )
         return found or None
 
-    async def _make_merge(self, pull: PullRequest, method: MergeMethod, tip: str, author: str, at: datetime) -> str:
+    async def _make_merge(
+        self, pull: PullRequest, method: MergeMethod, tip: str, author: str, at: datetime
+    ) -> str:
         trailer = f"Merged-pull-request: #{pull.number}\nMerged-by: {author}\n"
         if method is MergeMethod.REBASE:
             # our branches are one commit on their base, so replaying it is merging its tree
-            listed = (await git.run("rev-list", f"{pull.base_commit}..{pull.head_commit}", cwd=self._forge)).split()
+            listed = (
+                await git.run("rev-list", f"{pull.base_commit}..{pull.head_commit}", cwd=self._forge)
+            ).split()
             if len(listed) > 1:
-                raise NotMergeable(f"PR #{pull.number} has {len(listed)} commits; rebase it by hand, or merge with `squash` or `merge`")
+                raise NotMergeable(
+                    f"PR #{pull.number} has {len(listed)} commits; rebase it by hand, or merge with `squash` or `merge`"
+                )
         tree = await self._merge_tree(tip, pull.head_commit, pull.number)
         if method is MergeMethod.MERGE:
             message = f"Merge pull request #{pull.number}: {pull.title}\n\n{trailer}"
             return await self._commit(tree, [tip, pull.head_commit], message, author, at)
         if method is MergeMethod.SQUASH:
-            return await self._commit(tree, [tip], f"{pull.title} (#{pull.number})\n\n{trailer}", pull.author, at)
+            return await self._commit(
+                tree, [tip], f"{pull.title} (#{pull.number})\n\n{trailer}", pull.author, at
+            )
         original = await git.run("log", "-1", "--format=%B", pull.head_commit, cwd=self._forge)
         return await self._commit(tree, [tip], f"{original.rstrip()}\n{trailer}", pull.author, at)
 
     async def _merge_tree(self, ours: str, theirs: str, number: int) -> str:
-        code, out = await git.run_bytes("merge-tree", "--write-tree", "--name-only", "--no-messages", ours, theirs, cwd=self._forge, ok_codes=(0, 1))
+        code, out = await git.run_bytes(
+            "merge-tree",
+            "--write-tree",
+            "--name-only",
+            "--no-messages",
+            ours,
+            theirs,
+            cwd=self._forge,
+            ok_codes=(0, 1),
+        )
         lines = out.decode(errors="replace").splitlines()
         if code == 1:
-            raise NotMergeable(f"PR #{number} conflicts with the default branch in {', '.join(lines[1:6])}: retry its task on the newest commit")
+            raise NotMergeable(
+                f"PR #{number} conflicts with the default branch in {', '.join(lines[1:6])}: retry its task on the newest commit"
+            )
         return lines[0]
 
     async def conflicts(self, number: int) -> list[Conflict]:
@@ -322,7 +414,14 @@ class LocalForge:
         async def compare(other: PullRequest) -> Conflict | None:
             async with gate:
                 code, out = await git.run_bytes(
-                    "merge-tree", "--write-tree", "--name-only", "--no-messages", mine.head_commit, other.head_commit, cwd=self._forge, ok_codes=(0, 1)
+                    "merge-tree",
+                    "--write-tree",
+                    "--name-only",
+                    "--no-messages",
+                    mine.head_commit,
+                    other.head_commit,
+                    cwd=self._forge,
+                    ok_codes=(0, 1),
                 )
             if code == 0:
                 return None
@@ -335,28 +434,44 @@ class LocalForge:
     # the records
 
     async def _record(self, number: int) -> tuple[dict[str, Any], str]:
-        tip = await self._try("rev-parse", "--verify", "-q", f"{PULLS}/{number}", cwd=self._forge) if (self._forge / "HEAD").exists() else None
+        tip = (
+            await self._try("rev-parse", "--verify", "-q", f"{PULLS}/{number}", cwd=self._forge)
+            if (self._forge / "HEAD").exists()
+            else None
+        )
         if not tip:
             raise PullRequestNotFound(f"there is no pull request #{number}")
         return json.loads(await git.run("cat-file", "blob", f"{tip}:pull.json", cwd=self._forge)), tip
 
-    async def _store_record(self, number: int, record: dict[str, Any], before: str | None, at: datetime) -> bool:
+    async def _store_record(
+        self, number: int, record: dict[str, Any], before: str | None, at: datetime
+    ) -> bool:
         """Write the record's next state if its last one is still `before`. False when another writer was faster."""
         text = json.dumps(record, ensure_ascii=False, indent=1).encode()
-        blob = (await git.run_bytes("hash-object", "-w", "--stdin", cwd=self._forge, stdin=text))[1].decode().strip()
+        blob = (
+            (await git.run_bytes("hash-object", "-w", "--stdin", cwd=self._forge, stdin=text))[1]
+            .decode()
+            .strip()
+        )
         tree = await git.run("mktree", cwd=self._forge, stdin=f"100644 blob {blob}\tpull.json\n".encode())
         commit = await self._commit(tree, [before] if before else [], f"PR #{number}\n", "CodeSpar", at)
-        code, _ = await git.run_bytes("update-ref", f"{PULLS}/{number}", commit, before or ZERO, cwd=self._forge, ok_codes=(0, 1, 128))
+        code, _ = await git.run_bytes(
+            "update-ref", f"{PULLS}/{number}", commit, before or ZERO, cwd=self._forge, ok_codes=(0, 1, 128)
+        )
         return code == 0
 
-    async def _update(self, number: int, key: str, change: Callable[[PullRequest], PullRequest], at: datetime) -> PullRequest:
+    async def _update(
+        self, number: int, key: str, change: Callable[[PullRequest], PullRequest], at: datetime
+    ) -> PullRequest:
         for _ in range(_RACES):
             record, tip = await self._record(number)
             pull = PullRequest.model_validate(record["pull"])
             if key in record["keys"]:
                 return pull
             changed = change(pull)
-            if await self._store_record(number, {"pull": changed.wire(), "keys": [*record["keys"], key]}, tip, at):
+            if await self._store_record(
+                number, {"pull": changed.wire(), "keys": [*record["keys"], key]}, tip, at
+            ):
                 return changed
         raise ForgeError(f"PR #{number} is being changed by too many at once; retry")
 

@@ -93,7 +93,9 @@ class Sandbox(Protocol):
         """Raise `EngineUnavailable` with what to do when no engine answers."""
         ...
 
-    async def ensure_image(self, *, project: str, base_commit: str, setup: EnvironmentSetup, read_file: ReadFile, say: Say) -> str:
+    async def ensure_image(
+        self, *, project: str, base_commit: str, setup: EnvironmentSetup, read_file: ReadFile, say: Say
+    ) -> str:
         """The image for this environment, built if its inputs are new. Returns the image's id. Raises `ImageMissing`, `EnvironmentBroken`."""
         ...
 
@@ -112,7 +114,9 @@ class EnvironmentSetup(Value):
     image: str | None = None  # a ready image instead of ours
     dockerfile: str | None = None  # a Dockerfile of the repository, built with the repository as its context
     setup: tuple[str, ...] = ()  # shell commands, run at build time as root, with network
-    inputs: tuple[str, ...] = ()  # files the set-up reads (lock files): part of its cache key, copied in before it runs
+    inputs: tuple[
+        str, ...
+    ] = ()  # files the set-up reads (lock files): part of its cache key, copied in before it runs
     variables: dict[str, str] = {}
 
 

@@ -100,7 +100,7 @@ async def find(docker: Docker, name: str, inputs: str | None = None) -> str | No
     return str(image["Id"]) if inputs is None or labels.get(INPUTS_LABEL) == inputs else None
 
 
-class BuildFailed(SandboxError):  # noqa: N818
+class BuildFailed(SandboxError):
     """The engine could not build; the text is the end of what the build said."""
 
 

@@ -47,20 +47,21 @@ class _Line:
 
 
 class Gateway:
-    """`ModelGateway` over HTTP. `upstream` is the vendor's base URL; without a key, calls are refused with what to set."""
+    """`ModelGateway` over HTTP. `upstream` is the vendor's base URL. Without a key calls go out without one, unless `key_name` names the
+    environment variable that should hold it: then they are refused with what to set."""
 
     def __init__(
         self,
         upstream: str = "https://api.anthropic.com",
         api_key: str | None = None,
         *,
-        also_allowed: tuple[str, ...] = (),
+        key_name: str | None = None,
         max_response: int = MAX_RESPONSE,
         max_seconds: float = MAX_SECONDS,
     ) -> None:
         self._upstream = upstream.rstrip("/")
         self._key = api_key
-        self._also = also_allowed
+        self._key_name = key_name
         self._max_response = max_response
         self._max_seconds = max_seconds
         self._lines: dict[str, _Line] = {}
@@ -113,16 +114,27 @@ class Gateway:
         if request.method == "HEAD" and request.path == "/":
             return web.Response()
         if request.method != "POST" or request.path not in ENDPOINTS:
-            return self._refuse(line, 403, "endpoint_not_allowed", f"{request.method} {request.path[:80]} is not a model endpoint")
+            return self._refuse(
+                line,
+                403,
+                "endpoint_not_allowed",
+                f"{request.method} {request.path[:80]} is not a model endpoint",
+            )
         body = await request.read()
         try:
             asked = str(json.loads(body).get("model"))
         except (ValueError, AttributeError):
             return self._refuse(line, 400, "upstream_malformed", "the request to the model was not JSON")
-        if asked != line.model and asked not in self._also:
-            return self._refuse(line, 403, "model_not_allowed", f"model {asked[:60]} is not allowed; {line.model} is configured")
-        if self._key is None:
-            return self._refuse(line, 401, "unauthorized", "the server has no model API key: set ANTHROPIC_API_KEY and start it again")
+        if asked != line.model:
+            return self._refuse(
+                line,
+                403,
+                "model_not_allowed",
+                f"model {asked[:60]} is not allowed; {line.model} is configured",
+            )
+        if self._key is None and self._key_name is not None:
+            told = f"the server has no API key of the model: set {self._key_name} where it starts, and start it again"
+            return self._refuse(line, 401, "unauthorized", told)
         metered = request.path == "/v1/messages"
         if metered and line.spent_micros >= line.limits.cost_micros:
             told = f"this task's budget of ${line.limits.cost_micros / MICROS:.2f} is spent"
@@ -139,17 +151,27 @@ class Gateway:
         finally:
             line.streams.discard(stream)
 
-    async def _forward(self, line: _Line, request: web.Request, body: bytes, model: str, *, metered: bool) -> web.StreamResponse:
+    async def _forward(
+        self, line: _Line, request: web.Request, body: bytes, model: str, *, metered: bool
+    ) -> web.StreamResponse:
         import aiohttp
 
         headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
-        headers["x-api-key"] = self._key or ""
+        if self._key is not None:
+            headers["x-api-key"] = self._key
         try:
             session = await self._client()
-            async with session.post(f"{self._upstream}{request.path_qs}", data=body, headers=headers) as answer:
+            async with session.post(
+                f"{self._upstream}{request.path_qs}", data=body, headers=headers
+            ) as answer:
                 return await self._relay(line, request, answer, model, metered=metered)
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
-            return self._refuse(line, 502, "upstream_unreachable", f"the model's service cannot be reached: {type(error).__name__}")
+            return self._refuse(
+                line,
+                502,
+                "upstream_unreachable",
+                f"the model's service cannot be reached: {type(error).__name__}",
+            )
 
     async def _relay(
         self, line: _Line, request: web.Request, answer: ClientResponse, model: str, *, metered: bool
@@ -168,9 +190,19 @@ class Gateway:
         if not streaming:
             content = await self._whole(answer)
             if content is None:
-                return self._refuse(line, 502, "upstream_endless", f"the model's answer is larger than {self._max_response} bytes")
+                return self._refuse(
+                    line,
+                    502,
+                    "upstream_endless",
+                    f"the model's answer is larger than {self._max_response} bytes",
+                )
             if not meter.take_json(content):
-                return self._refuse(line, 502, "upstream_malformed", "the model's service answered something that is not a message")
+                return self._refuse(
+                    line,
+                    502,
+                    "upstream_malformed",
+                    "the model's service answered something that is not a message",
+                )
             if metered:
                 self._count(line, meter)
             return web.Response(status=answer.status, body=content, headers=headers)
@@ -188,18 +220,26 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError) as error:
             if request.transport is None or request.transport.is_closing():
                 raise
-            return self._abort(line, request, out, "upstream_cut", f"the model's answer was cut off: {type(error).__name__}")
+            return self._abort(
+                line, request, out, "upstream_cut", f"the model's answer was cut off: {type(error).__name__}"
+            )
         finally:
             if metered:
                 self._count(line, meter)
         if not meter.complete:
             kind = "upstream_cut" if meter.request else "upstream_malformed"
-            told = "the model's answer ended before its end" if meter.request else "the model's service streamed something that is not a message"
+            told = (
+                "the model's answer ended before its end"
+                if meter.request
+                else "the model's service streamed something that is not a message"
+            )
             return self._abort(line, request, out, kind, told)
         await out.write_eof()
         return out
 
-    def _abort(self, line: _Line, request: web.Request, out: web.StreamResponse, kind: str, told: str) -> web.StreamResponse:
+    def _abort(
+        self, line: _Line, request: web.Request, out: web.StreamResponse, kind: str, told: str
+    ) -> web.StreamResponse:
         """Cut the client's connection, so that it sees what happened and can try again."""
         line.on_trouble(ModelTrouble(kind=kind, status=502, message=told))
         if request.transport is not None:
@@ -223,7 +263,13 @@ class Gateway:
         from aiohttp import web
 
         line.on_trouble(ModelTrouble(kind=kind, status=status, message=message))
-        body = {"type": "error", "error": {"type": "invalid_request_error" if status == 400 else "permission_error", "message": message}}
+        body = {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error" if status == 400 else "permission_error",
+                "message": message,
+            },
+        }
         return web.json_response(body, status=status)
 
     async def _client(self) -> ClientSession:
@@ -285,7 +331,9 @@ class Meter:
 
     def _take(self, usage: Any) -> None:
         if isinstance(usage, dict):
-            self._used |= {name: value for name, value in usage.items() if isinstance(value, int) and value >= 0}
+            self._used |= {
+                name: value for name, value in usage.items() if isinstance(value, int) and value >= 0
+            }
 
     def usage(self) -> Usage | None:
         """What was used as far as is known; None when nothing was said of it."""
@@ -297,7 +345,9 @@ class Meter:
             "cache_read_tokens": self._used.get("cache_read_input_tokens", 0),
             "cache_write_tokens": self._used.get("cache_creation_input_tokens", 0),
         }
-        return Usage(request=self.request, model=self._model, cost_micros=cost_micros(self._model, **counts), **counts)
+        return Usage(
+            request=self.request, model=self._model, cost_micros=cost_micros(self._model, **counts), **counts
+        )
 
 
 async def _chunks(answer: ClientResponse) -> AsyncIterator[bytes]:

@@ -37,7 +37,10 @@ class Screen:
     def problems(self, paths: list[str], diff: str, blocked_paths: tuple[str, ...]) -> list[str]:
         spec = GitIgnoreSpec.from_lines(blocked_paths)
         found = [f"{path} is a blocked path" for path in paths if spec.match_file(path)]
-        found += [f"{path}: line {line} of the change holds what looks like a secret ({kind})" for path, line, kind in secrets_in(diff)]
+        found += [
+            f"{path}: line {line} of the change holds what looks like a secret ({kind})"
+            for path, line, kind in secrets_in(diff)
+        ]
         return found
 
 

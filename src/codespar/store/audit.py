@@ -39,12 +39,20 @@ def verify(entries: Iterable[tuple[int, str, str, str]], head_seq: int, head_has
     for seq, body, previous, found in entries:
         count += 1
         if seq != count:
-            return AuditReport(ok=False, entries=count, problem=f"entry {count} is missing or out of order (found {seq})")
+            return AuditReport(
+                ok=False, entries=count, problem=f"entry {count} is missing or out of order (found {seq})"
+            )
         if previous != expected:
-            return AuditReport(ok=False, entries=count, problem=f"entry {seq} does not follow entry {seq - 1}")
+            return AuditReport(
+                ok=False, entries=count, problem=f"entry {seq} does not follow entry {seq - 1}"
+            )
         if json.loads(body).get("seq") != seq or chain_hash(body, previous) != found:
-            return AuditReport(ok=False, entries=count, problem=f"entry {seq} was changed after it was written")
+            return AuditReport(
+                ok=False, entries=count, problem=f"entry {seq} was changed after it was written"
+            )
         expected = found
     if count != head_seq or expected != (head_hash or GENESIS):
-        return AuditReport(ok=False, entries=count, problem=f"the chain ends at entry {count}, but {head_seq} were written")
+        return AuditReport(
+            ok=False, entries=count, problem=f"the chain ends at entry {count}, but {head_seq} were written"
+        )
     return AuditReport(ok=True, entries=count)

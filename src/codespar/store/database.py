@@ -205,13 +205,21 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self._sqlite:
-            url = self.url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
+            url = self.url.replace("postgresql://", "postgresql+psycopg://", 1).replace(
+                "postgres://", "postgresql+psycopg://", 1
+            )
             return create_engine(url, pool_size=14, pool_pre_ping=True)
         engine = create_engine(self.url, connect_args={"check_same_thread": False})
 
         def configure(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-8000"):
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "busy_timeout=10000",
+                "foreign_keys=ON",
+                "cache_size=-8000",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
 
         event.listen(engine, "connect", configure)
@@ -222,18 +230,28 @@ class Database:
         try:
             with self._engine.connect() as connection:
                 names = set(inspect(connection).get_table_names())
-                found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if "alembic_version" in names else None
+                found = (
+                    connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+                    if "alembic_version" in names
+                    else None
+                )
         except OperationalError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
-            raise StoreError(f"the database {shown} cannot be opened: {error.orig}. Check `database_url` and that the server runs.") from error
+            raise StoreError(
+                f"the database {shown} cannot be opened: {error.orig}. Check `database_url` and that the server runs."
+            ) from error
         if found == SCHEMA_REVISION:
             return
         if found is None and not names:
             with self._engine.begin() as connection:
                 tables.metadata.create_all(connection)
                 create_extras(connection)
-                connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-                connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": SCHEMA_REVISION})
+                connection.execute(
+                    text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+                )
+                connection.execute(
+                    text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": SCHEMA_REVISION}
+                )
             return
         from codespar.store.migrate import known_revisions, upgrade
 
@@ -289,5 +307,7 @@ def create_extras(connection: Connection) -> None:
         )
     )
     connection.execute(
-        text("CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()")
+        text(
+            "CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
+        )
     )

@@ -29,7 +29,9 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("seq", _Id, nullable=False, unique=True),  # grows with every change of the row: the clients' cursor
+    Column(
+        "seq", _Id, nullable=False, unique=True
+    ),  # grows with every change of the row: the clients' cursor
     Column("key", String(200), nullable=False, unique=True),
     Column("cause", _Id),  # the inbox row that it answers
     Column("project", String(100), nullable=False),

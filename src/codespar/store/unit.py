@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +59,7 @@ class SqlUnit:
         self.notices: list[Notice] = []
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Generator[None]:
         """All or nothing within the transaction; what fails takes its notices with it."""
         before = len(self.notices)
         with self._db.begin_nested():
@@ -85,12 +85,16 @@ class SqlUnit:
     def _bump(self, counter: str) -> int:
         row = self._db.execute(_BUMP, {"counter": counter}).first()
         if row is None:
-            raise StoreError(f"the counter {counter} is missing: the database was not set up by `codespar up`")
+            raise StoreError(
+                f"the counter {counter} is missing: the database was not set up by `codespar up`"
+            )
         return int(row[0])
 
     # inbox
 
-    def accept(self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime) -> tuple[int, bool]:
+    def accept(
+        self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime
+    ) -> tuple[int, bool]:
         """Keep a delivery; a repeat returns the first one's id and False."""
         values = {
             "source": source,
@@ -99,7 +103,9 @@ class SqlUnit:
             "body": json.dumps(body),
             "received_at": stamp(at),
         }
-        made = (sqlite.insert(t.inbox) if self._sqlite else postgresql.insert(t.inbox)).on_conflict_do_nothing()
+        made = (
+            sqlite.insert(t.inbox) if self._sqlite else postgresql.insert(t.inbox)
+        ).on_conflict_do_nothing()
         row = self._db.execute(made.returning(t.inbox.c.id), values).first()
         if row is None:
             found = select(t.inbox.c.id).where(t.inbox.c.source == source, t.inbox.c.delivery == delivery)
@@ -114,13 +120,22 @@ class SqlUnit:
             .order_by(t.inbox.c.id)
             .limit(limit)
         )
-        return [Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows]
+        return [
+            Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows
+        ]
 
     def projects_with_pending(self) -> list[str]:
-        return [row[0] for row in self._db.execute(select(t.inbox.c.project).where(t.inbox.c.done_at.is_(None)).distinct())]
+        return [
+            row[0]
+            for row in self._db.execute(
+                select(t.inbox.c.project).where(t.inbox.c.done_at.is_(None)).distinct()
+            )
+        ]
 
     def is_pending(self, incoming: int) -> bool:
-        return self._db.execute(select(t.inbox.c.done_at).where(t.inbox.c.id == incoming)).scalar_one() is None
+        return (
+            self._db.execute(select(t.inbox.c.done_at).where(t.inbox.c.id == incoming)).scalar_one() is None
+        )
 
     def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None:
         self._db.execute(_FINISH, {"row": incoming, "at": stamp(at), "why": error})
@@ -128,7 +143,13 @@ class SqlUnit:
     # outbox
 
     def say(
-        self, project: str, thread: Thread, key: str, response: NormalizedResponse, at: UtcDatetime, cause: int | None = None
+        self,
+        project: str,
+        thread: Thread,
+        key: str,
+        response: NormalizedResponse,
+        at: UtcDatetime,
+        cause: int | None = None,
     ) -> None:
         """Queue a response for its thread. Said again under the same key it changes nothing, unless it `replaces` that key."""
         if response.thread is None:
@@ -162,8 +183,12 @@ class SqlUnit:
         self._db.execute(_INSERT_OUTBOX, values)
         self._announce(seq, row_key, project, thread, response, at)
 
-    def _announce(self, seq: int, key: str, project: str, thread: Thread, response: NormalizedResponse, at: UtcDatetime) -> None:
-        sent = Outgoing(seq=seq, key=key, project=project, thread=thread.key, created_at=at, response=response)
+    def _announce(
+        self, seq: int, key: str, project: str, thread: Thread, response: NormalizedResponse, at: UtcDatetime
+    ) -> None:
+        sent = Outgoing(
+            seq=seq, key=key, project=project, thread=thread.key, created_at=at, response=response
+        )
         self.notices.append(Notice(kind="message", key=key, project=project, body={"message": sent}))
 
     def _outgoing(self, rows: Any) -> list[Outgoing]:
@@ -180,9 +205,13 @@ class SqlUnit:
         ]
 
     def answers(self, incoming: int) -> list[Outgoing]:
-        return self._outgoing(self._db.execute(select(t.outbox).where(t.outbox.c.cause == incoming).order_by(t.outbox.c.id)))
+        return self._outgoing(
+            self._db.execute(select(t.outbox).where(t.outbox.c.cause == incoming).order_by(t.outbox.c.id))
+        )
 
-    def messages(self, thread: str | None, after: int, limit: int, projects: list[str] | None = None) -> list[Outgoing]:
+    def messages(
+        self, thread: str | None, after: int, limit: int, projects: list[str] | None = None
+    ) -> list[Outgoing]:
         query = select(t.outbox).where(t.outbox.c.seq > after).order_by(t.outbox.c.seq).limit(limit)
         if thread is not None:
             query = query.where(t.outbox.c.thread == thread)
@@ -205,9 +234,15 @@ class SqlUnit:
 
     def open_intents(self, limit: int) -> list[Intent]:
         rows = self._db.execute(
-            select(t.intents).where(t.intents.c.done_at.is_(None)).order_by(t.intents.c.created_at, t.intents.c.id).limit(limit)
+            select(t.intents)
+            .where(t.intents.c.done_at.is_(None))
+            .order_by(t.intents.c.created_at, t.intents.c.id)
+            .limit(limit)
         )
-        return [Intent(id=row.id, kind=row.kind, target=row.target, payload=json.loads(row.payload)) for row in rows]
+        return [
+            Intent(id=row.id, kind=row.kind, target=row.target, payload=json.loads(row.payload))
+            for row in rows
+        ]
 
     def close_intent(self, id: str, at: UtcDatetime) -> None:
         self._db.execute(update(t.intents).where(t.intents.c.id == id).values(done_at=stamp(at)))
@@ -233,7 +268,9 @@ class SqlUnit:
         return self._project(row) if row else None
 
     def projects(self) -> list[Project]:
-        return [self._project(row) for row in self._db.execute(select(t.projects).order_by(t.projects.c.name))]
+        return [
+            self._project(row) for row in self._db.execute(select(t.projects).order_by(t.projects.c.name))
+        ]
 
     def save_project(self, project: Project) -> None:
         values = {
@@ -248,7 +285,12 @@ class SqlUnit:
 
     def _agent(self, row: Any) -> Agent:
         return Agent(
-            id=row.id, kind=row.kind, project=row.project, state=row.state, outcome=row.outcome, since=_time(row.since)
+            id=row.id,
+            kind=row.kind,
+            project=row.project,
+            state=row.state,
+            outcome=row.outcome,
+            since=_time(row.since),
         )
 
     def agent(self, id: str) -> Agent | None:
@@ -263,13 +305,27 @@ class SqlUnit:
             query = query.where(t.agents.c.state != AgentState.TERMINATED.value)
         return [self._agent(row) for row in self._db.execute(query)]
 
-    def create_agent(self, id: str, kind: AgentKind, project: str, cause: str, correlation: str, at: UtcDatetime) -> None:
-        values = {"id": id, "kind": kind.value, "project": project, "state": AgentState.INITIALIZING.value, "since": stamp(at)}
+    def create_agent(
+        self, id: str, kind: AgentKind, project: str, cause: str, correlation: str, at: UtcDatetime
+    ) -> None:
+        values = {
+            "id": id,
+            "kind": kind.value,
+            "project": project,
+            "state": AgentState.INITIALIZING.value,
+            "since": stamp(at),
+        }
         if self._insert_new(t.agents, values):
             self._log_transition(id, None, AgentState.INITIALIZING, cause, correlation, at)
 
     def transition(
-        self, id: str, wanted: AgentState, cause: str, correlation: str, at: UtcDatetime, outcome: Outcome | None = None
+        self,
+        id: str,
+        wanted: AgentState,
+        cause: str,
+        correlation: str,
+        at: UtcDatetime,
+        outcome: Outcome | None = None,
     ) -> None:
         """Take one step of the state machine and store it. Raises `TransitionRefused` for a step outside the table."""
         agent = self.agent(id)
@@ -284,7 +340,13 @@ class SqlUnit:
         self._log_transition(id, agent.state, wanted, cause, correlation, at)
 
     def _log_transition(
-        self, id: str, before: AgentState | None, after: AgentState, cause: str, correlation: str, at: UtcDatetime
+        self,
+        id: str,
+        before: AgentState | None,
+        after: AgentState,
+        cause: str,
+        correlation: str,
+        at: UtcDatetime,
     ) -> None:
         self._db.execute(
             insert(t.transitions),
@@ -299,8 +361,10 @@ class SqlUnit:
         )
 
     def transitions(self, id: str) -> list[dict[str, Any]]:
-        rows = self._db.execute(select(t.transitions).where(t.transitions.c.agent == id).order_by(t.transitions.c.id))
-        return [dict(row._mapping) for row in rows]
+        rows = self._db.execute(
+            select(t.transitions).where(t.transitions.c.agent == id).order_by(t.transitions.c.id)
+        )
+        return [dict(row) for row in rows.mappings()]
 
     # tasks
 
@@ -349,7 +413,9 @@ class SqlUnit:
             query = query.where(t.tasks.c.status == status)
         return [Task.model_validate_json(row[0]) for row in self._db.execute(query)]
 
-    def record_usage(self, task: str, request: str, model: str, tokens: int, cost_micros: int, at: UtcDatetime) -> None:
+    def record_usage(
+        self, task: str, request: str, model: str, tokens: int, cost_micros: int, at: UtcDatetime
+    ) -> None:
         """Count one answer of the model once, however often it is reported."""
         values = {
             "task": task,
@@ -364,9 +430,11 @@ class SqlUnit:
     def usage(self, task: str) -> tuple[int, int, int]:
         """(cost in micro-dollars, tokens, model turns) of a task so far."""
         row = self._db.execute(
-            select(func.coalesce(func.sum(t.usage.c.cost_micros), 0), func.coalesce(func.sum(t.usage.c.tokens), 0), func.count()).where(
-                t.usage.c.task == task
-            )
+            select(
+                func.coalesce(func.sum(t.usage.c.cost_micros), 0),
+                func.coalesce(func.sum(t.usage.c.tokens), 0),
+                func.count(),
+            ).where(t.usage.c.task == task)
         ).one()
         return int(row[0]), int(row[1]), int(row[2])
 
@@ -385,7 +453,9 @@ class SqlUnit:
         body = self._db.execute(select(t.approvals.c.body).where(t.approvals.c.token == token)).scalar()
         return Approval.model_validate_json(body) if body else None
 
-    def approvals(self, project: str | None = None, state: str | None = None, limit: int = 100) -> list[Approval]:
+    def approvals(
+        self, project: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[Approval]:
         query = select(t.approvals.c.body).limit(limit)
         if project is not None:
             query = query.where(t.approvals.c.project == project)
@@ -396,7 +466,14 @@ class SqlUnit:
     # audit
 
     def record(
-        self, *, at: UtcDatetime, actor: str, action: str, project: str, subject: str, detail: dict[str, JsonValue]
+        self,
+        *,
+        at: UtcDatetime,
+        actor: str,
+        action: str,
+        project: str,
+        subject: str,
+        detail: dict[str, JsonValue],
     ) -> None:
         """Append to the audit chain. The head row is locked first, so entries cannot fork."""
         row = self._db.execute(_BUMP, {"counter": "audit"}).one()
@@ -418,7 +495,9 @@ class SqlUnit:
 
     def audit_entries(self, limit: int, project: str | None = None) -> list[dict[str, Any]]:
         """The newest entries, newest last."""
-        rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq.desc()).limit(limit if project is None else limit * 20))
+        rows = self._db.execute(
+            select(t.audit).order_by(t.audit.c.seq.desc()).limit(limit if project is None else limit * 20)
+        )
         entries = [json.loads(row.body) | {"hash": row.hash} for row in rows]
         if project is not None:
             entries = [entry for entry in entries if entry["project"] == project][:limit]
@@ -426,9 +505,13 @@ class SqlUnit:
 
     def verify_audit(self) -> chain.AuditReport:
         """Recompute the whole chain."""
-        head = self._db.execute(select(t.counters.c.value, t.counters.c.hash).where(t.counters.c.name == "audit")).one()
+        head = self._db.execute(
+            select(t.counters.c.value, t.counters.c.hash).where(t.counters.c.name == "audit")
+        ).one()
         rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq))
-        return chain.verify(((row.seq, row.body, row.previous, row.hash) for row in rows), int(head[0]), str(head[1]))
+        return chain.verify(
+            ((row.seq, row.body, row.previous, row.hash) for row in rows), int(head[0]), str(head[1])
+        )
 
 
 __all__ = ["SqlUnit", "stamp"]

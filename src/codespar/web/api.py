@@ -12,7 +12,9 @@ import hmac
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
@@ -28,7 +30,7 @@ from codespar.domain.people import Permission, Person, may, who_could
 from codespar.domain.slots import position
 from codespar.domain.tasks import Task, Thread
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
-from codespar.store.base import Outgoing, Project
+from codespar.store.base import Outgoing, Project, Unit
 from codespar.web.base import House, NoSuchProject
 
 MAX_BODY = 256 * 1024  # bytes of a request
@@ -59,25 +61,38 @@ class PostedProject(Value):
     repository: str = Field(min_length=1, max_length=1000)
 
 
+def authenticated(request: Request, authorization: Annotated[str | None, Header()] = None) -> Person:
+    """The person whose bearer token the request carries. Raises `ApiError` (401)."""
+    scheme, _, token = (authorization or "").partition(" ")
+    house: House = request.app.state.house
+    found = house.person_of(token.strip()) if scheme.lower() == "bearer" else None
+    if found is None:
+        raise ApiError(
+            401,
+            "unauthorized",
+            "this needs a valid bearer token",
+            "the command line's own is in <data_dir>/cli-token; others are set in codespar.yaml",
+        )
+    return found
+
+
+Caller = Annotated[Person, Depends(authenticated)]
+
+
+def needs(caller: Person, permission: Permission) -> None:
+    """Raise `ApiError` (403) unless the caller holds the permission."""
+    if not may(caller.role, permission):
+        able = ", ".join(who_could(permission))
+        raise ApiError(
+            403, "forbidden", f"{caller.name} ({caller.role}) lacks {permission}", f"ask one of: {able}"
+        )
+
+
 def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     """The ASGI app over a running house."""
-    app = FastAPI(title="CodeSpar", version=__version__, description=__doc__ or "", docs_url=None, redoc_url=None)
-
-    def person(authorization: Annotated[str | None, Header()] = None) -> Person:
-        scheme, _, token = (authorization or "").partition(" ")
-        found = house.person_of(token.strip()) if scheme.lower() == "bearer" else None
-        if found is None:
-            raise ApiError(
-                401, "unauthorized", "this needs a valid bearer token", "the CLI's own is in <data_dir>/cli-token; others are set in codespar.yaml"
-            )
-        return found
-
-    Caller = Annotated[Person, Depends(person)]  # noqa: N806 - a type
-
-    def needs(caller: Person, permission: Permission) -> None:
-        if not may(caller.role, permission):
-            able = ", ".join(who_could(permission))
-            raise ApiError(403, "forbidden", f"{caller.name} ({caller.role}) lacks {permission}", f"ask one of: {able}")
+    app = FastAPI(
+        title="CodeSpar", version=__version__, description=__doc__ or "", docs_url=None, redoc_url=None
+    )
 
     async def chosen(name: str | None) -> Project:
         projects = await house.store.read(lambda unit: unit.projects())
@@ -88,9 +103,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
                 return project
         known = ", ".join(project.name for project in projects) or "none is linked yet"
         if name is None:
-            raise ApiError(422, "project_needed", "several projects are linked: say which", f"one of: {known}")
+            raise ApiError(
+                422, "project_needed", "several projects are linked: say which", f"one of: {known}"
+            )
         raise ApiError(404, "no_such_project", f"there is no project {name}", f"one of: {known}")
 
+    app.state.house = house
     _handle_errors(app)
     app.add_middleware(_BodyLimit)
 
@@ -103,7 +121,11 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     @app.get("/readyz", tags=["health"])
     async def readyz() -> JSONResponse:
         why = house.ready()
-        body = {"status": "ready", "version": __version__, "pid": os.getpid()} if why is None else {"status": "starting", "why": why}
+        body = (
+            {"status": "ready", "version": __version__, "pid": os.getpid()}
+            if why is None
+            else {"status": "starting", "why": why}
+        )
         return JSONResponse(body, 200 if why is None else 503)
 
     @app.get("/metrics", tags=["health"])
@@ -119,7 +141,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     @app.post("/api/v1/messages", tags=["messages"])
     async def post_message(posted: PostedMessage, caller: Caller) -> dict[str, Any]:
         project = await chosen(posted.project)
-        thread = Thread(channel=Channel.CLI, conversation=project.name, thread_id=posted.thread or caller.id, person=caller.id)
+        thread = Thread(
+            channel=Channel.CLI,
+            conversation=project.name,
+            thread_id=posted.thread or caller.id,
+            person=caller.id,
+        )
         delivery = f"{caller.id}:{posted.id}" if posted.id else f"{caller.id}:{os.urandom(12).hex()}"
         message = NormalizedMessage(
             id=delivery,
@@ -130,7 +157,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
             timestamp=clock(),
         )
         incoming, answers = await house.take_in(project.name, caller, thread, message)
-        return {"messageId": incoming, "thread": thread.key, "project": project.name, "responses": [_message(sent) for sent in answers]}
+        return {
+            "messageId": incoming,
+            "thread": thread.key,
+            "project": project.name,
+            "responses": [_message(sent) for sent in answers],
+        }
 
     @app.get("/api/v1/messages", tags=["messages"])
     async def get_messages(
@@ -153,7 +185,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         needs(caller, Permission.VIEW_STATUS)
         cursor = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
         return StreamingResponse(
-            _stream(house, caller, project, cursor), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            _stream(house, caller, project, cursor),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
         )
 
     # what there is
@@ -177,12 +211,17 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.get("/api/v1/tasks", tags=["tasks"])
     async def tasks(
-        caller: Caller, project: str | None = None, status: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
+        caller: Caller,
+        project: str | None = None,
+        status: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_STATUS)
 
         def read(unit: Any) -> list[dict[str, Any]]:
-            return [task_view(task, unit.open_tasks(task.project)) for task in unit.tasks(project, status, limit)]
+            return [
+                task_view(task, unit.open_tasks(task.project)) for task in unit.tasks(project, status, limit)
+            ]
 
         return {"tasks": await house.store.read(read)}
 
@@ -199,7 +238,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         return found
 
     @app.get("/api/v1/prs", tags=["prs"])
-    async def pulls(caller: Caller, project: str | None = None, state: PullState | None = None) -> dict[str, Any]:
+    async def pulls(
+        caller: Caller, project: str | None = None, state: PullState | None = None
+    ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_DIFFS)
         chosen_project = await chosen(project)
         found = await house.forge(chosen_project.name).list_pulls(state)
@@ -218,13 +259,17 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         return PlainTextResponse(await forge.diff(found.base_commit, found.head_commit))
 
     @app.get("/api/v1/approvals", tags=["approvals"])
-    async def approvals(caller: Caller, project: str | None = None, state: str | None = None) -> dict[str, Any]:
+    async def approvals(
+        caller: Caller, project: str | None = None, state: str | None = None
+    ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.approvals(project, state))
         return {"approvals": [approval.wire() for approval in found]}
 
     @app.get("/api/v1/audit", tags=["audit"])
-    async def audit(caller: Caller, project: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
+    async def audit(
+        caller: Caller, project: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_AUDIT)
         return {"entries": await house.store.read(lambda unit: unit.audit_entries(limit, project))}
 
@@ -242,7 +287,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         name = (await chosen(project)).name
         _, commit = await house.forge(name).sync()
         await house.index(name).update(house.forge(name).base_repository, commit)
-        return {"hits": [hit.wire() for hit in await house.index(name).search(q)], "commit": commit}
+        return {"hits": [asdict(hit) for hit in await house.index(name).search(q)], "commit": commit}
 
     # signed deliveries from outside
 
@@ -254,7 +299,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
             payload = json.loads(body)
         except ValueError as error:
             raise ApiError(400, "malformed", "the body is not JSON") from error
-        new = await house.record_delivery(source, delivery, payload if isinstance(payload, dict) else {"value": payload})
+        new = await house.record_delivery(
+            source, delivery, payload if isinstance(payload, dict) else {"value": payload}
+        )
         return JSONResponse({"accepted": True, "new": new}, 202)
 
     return app
@@ -268,7 +315,12 @@ def verify_delivery(source: str, body: bytes, headers: Any, now: datetime) -> st
     """
     secret = os.environ.get(f"CODESPAR_WEBHOOK_SECRET_{source.upper().replace('-', '_')}", "")
     if not secret or not source.replace("-", "").isalnum():
-        raise ApiError(404, "no_such_source", f"no webhook source {source[:40]} is configured", "set its secret in the server's environment")
+        raise ApiError(
+            404,
+            "no_such_source",
+            f"no webhook source {source[:40]} is configured",
+            "set its secret in the server's environment",
+        )
     timestamp, delivery = headers.get("x-codespar-timestamp", ""), headers.get("x-codespar-delivery", "")
     given = headers.get("x-codespar-signature", "").removeprefix("sha256=")
     wanted = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -290,7 +342,11 @@ def task_view(task: Task, open_tasks: list[Task]) -> dict[str, Any]:
 
 
 def _pull(pull: PullRequest) -> dict[str, Any]:
-    return pull.wire() | {"additions": pull.additions, "deletions": pull.deletions, "filesChanged": len(pull.files)}
+    return pull.wire() | {
+        "additions": pull.additions,
+        "deletions": pull.deletions,
+        "filesChanged": len(pull.files),
+    }
 
 
 def _message(sent: Outgoing) -> dict[str, Any]:
@@ -303,11 +359,13 @@ def _may_read(caller: Person, sent: Outgoing) -> bool:
     return may(caller.role, Permission.VIEW_DIFFS) or not sent.response.blocks
 
 
-async def _stream(house: House, caller: Person, project: str | None, cursor: int | None) -> AsyncIterator[str]:
+async def _stream(
+    house: House, caller: Person, project: str | None, cursor: int | None
+) -> AsyncIterator[str]:
     async with house.bus.listen() as notices:
         seen = cursor or 0
         if cursor is not None:
-            while missed := await house.store.read(lambda unit: unit.messages(None, seen, 200)):
+            while missed := await house.store.read(partial(_after, seen)):
                 for sent in missed:
                     seen = sent.seq
                     if _may_read(caller, sent) and project in (None, sent.project):
@@ -336,6 +394,10 @@ async def _stream(house: House, caller: Person, project: str | None, cursor: int
 
                 if view := await house.store.read(read):
                     yield _event("task", view)
+
+
+def _after(cursor: int, unit: Unit) -> list[Outgoing]:
+    return unit.messages(None, cursor, 200)
 
 
 def _event(kind: str, body: dict[str, Any], id: int | None = None) -> str:
@@ -370,7 +432,9 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5])
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]
+        )
         return JSONResponse(body("invalid", problems, "the request's schema is in /openapi.json"), 422)
 
 
@@ -386,7 +450,13 @@ class _BodyLimit:
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if told.isdigit() and int(told) > MAX_BODY:
-            error = {"error": {"code": "too_large", "message": f"a request may have {MAX_BODY} bytes", "next": "send less"}}
+            error = {
+                "error": {
+                    "code": "too_large",
+                    "message": f"a request may have {MAX_BODY} bytes",
+                    "next": "send less",
+                }
+            }
             await JSONResponse(error, 413)(scope, receive, send)
             return
         taken = 0

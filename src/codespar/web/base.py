@@ -22,8 +22,11 @@ class NoSuchProject(CodesparError):
 class House(Protocol):
     """The running platform, as the web sees it."""
 
-    store: Store
-    bus: Bus
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def bus(self) -> Bus: ...
 
     def person_of(self, token: str) -> Person | None:
         """Whose bearer token this is."""
@@ -41,7 +44,9 @@ class House(Protocol):
         """Link a repository as a project. Again with the same repository: nothing changes."""
         ...
 
-    async def take_in(self, project: str, person: Person, thread: Thread, message: NormalizedMessage) -> tuple[int, Sequence[Outgoing]]:
+    async def take_in(
+        self, project: str, person: Person, thread: Thread, message: NormalizedMessage
+    ) -> tuple[int, Sequence[Outgoing]]:
         """Commit a message, run its turn, and return (inbox id, answers)."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from codespar.store.base import Notice
@@ -33,7 +33,7 @@ class Bus:
                     listener.put_nowait(None)
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[asyncio.Queue[Notice | None]]:
+    async def listen(self) -> AsyncGenerator[asyncio.Queue[Notice | None]]:
         """A queue of the notices from now on; None in it means that the listener fell behind and is cut off."""
         mine: asyncio.Queue[Notice | None] = asyncio.Queue()
         self._listeners.add(mine)

@@ -14,14 +14,23 @@ class Metrics:
         self.registry = CollectorRegistry()
         info = Gauge("codespar_build_info", "The running release", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
-        self.deliveries = Counter("codespar_deliveries", "Deliveries committed to the inbox", registry=self.registry)
-        self.messages = Counter("codespar_messages", "Messages committed to the outbox, edits included", registry=self.registry)
+        self.deliveries = Counter(
+            "codespar_deliveries", "Deliveries committed to the inbox", registry=self.registry
+        )
+        self.messages = Counter(
+            "codespar_messages", "Messages committed to the outbox, edits included", registry=self.registry
+        )
         self.intents = Counter("codespar_intents", "Intents written for the engine", registry=self.registry)
         self.tasks = Counter("codespar_task_changes", "Changes of tasks", registry=self.registry)
 
     def count(self, kind: str) -> None:
         """Count a notice of the store."""
-        counter = {"inbox": self.deliveries, "message": self.messages, "intent": self.intents, "task": self.tasks}.get(kind)
+        counter = {
+            "inbox": self.deliveries,
+            "message": self.messages,
+            "intent": self.intents,
+            "task": self.tasks,
+        }.get(kind)
         if counter is not None:
             counter.inc()
 

@@ -4,7 +4,7 @@ It speaks the runner protocol, version 1 (`docs/runner-protocol.md`), with nothi
 the network, never write outside /tmp and /output, and always leave `result.json`, whatever happened to the job. It is one file,
 and longer than others, because it is copied into images on its own.
 """
-# ruff: noqa: E402, N818, PTH103, PTH104, PTH108, PTH110, PTH118, PTH123, PTH202, SIM115
+# ruff: noqa: E402, PTH103, PTH104, PTH108, PTH110, PTH118, PTH123, PTH202, SIM115
 # Imports come after the first line is out (evidence of the first process), and pathlib would cost 8 ms of every start.
 
 from __future__ import annotations
