@@ -361,6 +361,17 @@ def make_sandbox(settings: Settings) -> DockerSandbox:
     )
 
 
+async def build_image(settings: Settings, say: Callable[[str], None]) -> None:
+    """Have the standard task image, built if need be. Raises `EngineUnavailable`, `ImageMissing`."""
+    sandbox = make_sandbox(settings)
+    try:
+        await sandbox.ensure_image(
+            project="", base_commit="", setup=EnvironmentSetup(), read_file=no_file, say=say
+        )
+    finally:
+        await sandbox.close()
+
+
 async def no_file(commit: str, path: str) -> bytes | None:
     """The standard image is made from no file of any repository."""
     return None

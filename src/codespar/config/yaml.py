@@ -78,7 +78,12 @@ def load(
     try:
         value = model.model_validate(data, by_name=True, by_alias=False)
     except ValidationError as error:
-        problems += [Problem(_location(item["loc"]), _told(item)) for item in error.errors(include_url=False)]
+        told = {problem.path for problem in problems}  # a value taken out above is not missing as well
+        problems += [
+            Problem(_location(item["loc"]), _told(item))
+            for item in error.errors(include_url=False)
+            if _location(item["loc"]) not in told
+        ]
     if value is not None and after:
         problems += after(value)
     if problems or value is None:
@@ -151,6 +156,10 @@ class _Document:
                 self.problems.append(Problem(path, f"line {line} has a key that is not a word"))
                 continue
             key = key_node.value
+            if _SECRET_VALUE.search(key):
+                told = f"line {line} has what looks like a secret for a key; put it into the environment and name the variable"
+                self.problems.append(Problem(path, told))
+                continue
             below = (*path, key)
             if key in found or below in self._lines:
                 told = f"stands here twice, on lines {self._lines[below]} and {line}; keep one"

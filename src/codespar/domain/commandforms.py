@@ -124,7 +124,7 @@ def _audit(rest: str) -> CommandArgs:
 
 def _diff(rest: str) -> CommandArgs:
     if (found := _PULL.fullmatch(rest)) and not found[2]:
-        return CommandArgs(number=int(found[1]))
+        return CommandArgs(number=_pull(rest)[0])
     if len(rest.split()) > 1:
         raise MalformedCommand(f"`{cut(rest)}` is not one branch, pull request or task.")
     return CommandArgs(target=rest.lower() if _ID.fullmatch(rest) else rest or None)
