@@ -83,7 +83,6 @@ class Supervisor:
         self._gateway = gateway
         self._clock = clock
         self._nudges: dict[str, asyncio.Event] = {}
-        self._writes: set[asyncio.Task[None]] = set()
 
     def nudge(self, task: str) -> None:
         if event := self._nudges.get(task):
@@ -117,7 +116,6 @@ class Supervisor:
         try:
             container = await sandbox.start(order)
             seen = await self._watch(container, order, troubles, nudge)
-            await asyncio.gather(*self._writes)
             kept.write_text(seen.model_dump_json(by_alias=True))
             await container.remove()
         finally:
@@ -279,20 +277,12 @@ class Supervisor:
             next_step=_ADVICE.get(trouble.kind, "") if trouble else "",
         )
 
-    def _spent(self, task: str, usage: Usage) -> None:
+    async def _spent(self, task: str, usage: Usage) -> None:
         now = self._clock()
         tokens = usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-
-        async def write() -> None:
-            await self._store.write(
-                lambda unit: unit.record_usage(
-                    task, usage.request, usage.model, tokens, usage.cost_micros, now
-                )
-            )
-
-        job = asyncio.get_running_loop().create_task(write())
-        self._writes.add(job)
-        job.add_done_callback(self._writes.discard)
+        await self._store.write(
+            lambda unit: unit.record_usage(task, usage.request, usage.model, tokens, usage.cost_micros, now)
+        )
 
     async def _is_cancelled(self, task: str) -> bool:
         known = await self._store.read(lambda unit: unit.task(task))

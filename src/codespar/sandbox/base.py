@@ -157,10 +157,12 @@ class ModelGateway(Protocol):
         limits: Limits,
         spent_micros: int,
         turns: int,
-        on_usage: Callable[[Usage], None],
+        on_usage: Callable[[Usage], Awaitable[None]],
         on_trouble: Callable[[ModelTrouble], None],
     ) -> None:
-        """Listen on `socket` for this task. `spent_micros` and `turns` are what it used before. Again for the same task: takes the socket over."""
+        """Listen on `socket` for this task. `spent_micros` and `turns` are what it used before. Again for the same task: takes the socket over.
+
+        An answer's end is passed on only when `on_usage` has kept what it used."""
         ...
 
     async def close(self, task: str) -> None: ...

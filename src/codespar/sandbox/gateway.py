@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class _Line:
     limits: Limits
     spent_micros: int
     turns: int
-    on_usage: Callable[[Usage], None]
+    on_usage: Callable[[Usage], Awaitable[None]]
     on_trouble: Callable[[ModelTrouble], None]
     runner: web.AppRunner
     streams: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -76,7 +76,7 @@ class Gateway:
         limits: Limits,
         spent_micros: int,
         turns: int,
-        on_usage: Callable[[Usage], None],
+        on_usage: Callable[[Usage], Awaitable[None]],
         on_trouble: Callable[[ModelTrouble], None],
     ) -> None:
         from aiohttp import web
@@ -204,11 +204,11 @@ class Gateway:
                     "the model's service answered something that is not a message",
                 )
             if metered:
-                self._count(line, meter)
+                await self._count(line, meter)
             return web.Response(status=answer.status, body=content, headers=headers)
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
-        began, size = time.monotonic(), 0
+        began, size, counted = time.monotonic(), 0, False
         try:
             async for chunk in _chunks(answer):
                 size += len(chunk)
@@ -216,6 +216,9 @@ class Gateway:
                 if size > self._max_response or time.monotonic() - began > self._max_seconds:
                     told = f"the model's answer did not end within {self._max_response} bytes and {self._max_seconds:.0f} s"
                     return self._abort(line, request, out, "upstream_endless", told)
+                if meter.complete and metered and not counted:
+                    counted = True
+                    await self._count(line, meter)
                 await out.write(chunk)
         except (aiohttp.ClientError, TimeoutError) as error:
             if request.transport is None or request.transport.is_closing():
@@ -224,8 +227,8 @@ class Gateway:
                 line, request, out, "upstream_cut", f"the model's answer was cut off: {type(error).__name__}"
             )
         finally:
-            if metered:
-                self._count(line, meter)
+            if metered and not counted:
+                await self._count(line, meter)
         if not meter.complete:
             kind = "upstream_cut" if meter.request else "upstream_malformed"
             told = (
@@ -254,10 +257,10 @@ class Gateway:
                 return None
         return content
 
-    def _count(self, line: _Line, meter: Meter) -> None:
+    async def _count(self, line: _Line, meter: Meter) -> None:
         if (usage := meter.usage()) is not None:
             line.spent_micros += usage.cost_micros
-            line.on_usage(usage)
+            await line.on_usage(usage)
 
     def _refuse(self, line: _Line, status: int, kind: str, message: str) -> web.Response:
         from aiohttp import web

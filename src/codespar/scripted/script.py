@@ -37,7 +37,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Turn:
-    """One answer: some text, then tool calls. Without calls it is the last one."""
+    """One answer: some text, then tool calls. Only the last one of a script has none."""
 
     text: str
     calls: tuple[Call, ...] = ()

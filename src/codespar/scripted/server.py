@@ -1,7 +1,7 @@
 """The server: the vendor's Messages API, streamed or whole, from a script. It listens on the loopback alone.
 
-It keeps no conversation. Which turn is next follows from how often the model has answered already in the request itself, so a request
-that is repeated after a lost connection, or after this server was started again, gets the same answer.
+It keeps no conversation. Which turn is next follows from the tool calls that the request itself holds, so a request that is repeated after
+a lost connection (the coding CLI keeps what arrived of the text), or after this server was started again, gets the same answer.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ScriptedModel:
         body: dict[str, Any] = await request.json()
         self.requests.append(body)
         messages = [message for message in body.get("messages", []) if isinstance(message, dict)]
-        place = sum(message.get("role") == "assistant" for message in messages)
+        place = sum(_calls_tools(message) for message in messages)
         first = _text(messages[0]) if messages else ""
         turn = self._choose(first).turn(place) if body.get("tools") else Turn("Coding task")
         name = hashlib.sha256(f"{first}\0{place}".encode()).hexdigest()[:24]
@@ -113,6 +113,14 @@ class ScriptedModel:
                 if request.transport is not None:
                     request.transport.abort()
                 return out
+
+
+def _calls_tools(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return message.get("role") == "assistant" and any(
+        isinstance(part, dict) and part.get("type") == "tool_use" for part in parts
+    )
 
 
 def _error(status: int, message: str) -> web.Response:
