@@ -94,6 +94,15 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def postgres_module_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a new, empty database for the tests of this module."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _administer(postgres_url, f"CREATE DATABASE {name}")
+    yield f"{postgres_url}/{name}"
+    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def _administer(server: str, statement: str) -> None:
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(statement.encode())

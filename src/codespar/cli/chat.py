@@ -142,7 +142,12 @@ async def _read(source: int) -> bytes:
 
     # A daemon, and no pool: a read that never returns must not keep the program from ending.
     threading.Thread(target=read, daemon=True, name="stdin").start()
-    return await arrived
+    try:
+        return await arrived
+    except OSError as error:
+        raise CodesparError(
+            f"standard input cannot be read: {error.strerror}. Pipe lines into it, or run this in a terminal."
+        ) from error
 
 
 # what the toolbar shows
@@ -341,9 +346,18 @@ class Chat:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._listen()), group.create_task(self._speak())]
                 await self._type()
-                await self._outgoing.join()
+                await self._drain()
                 for helper in helpers:
                     helper.cancel()
+
+    async def _drain(self) -> None:
+        """Wait until everything that was typed is answered."""
+        try:
+            async with asyncio.timeout(1):
+                await self._outgoing.join()
+        except TimeoutError:
+            write("The last answer is still awaited; Ctrl-C leaves at once.")
+            await self._outgoing.join()
 
     async def _type(self) -> None:
         while True:
@@ -385,7 +399,7 @@ class Chat:
             async for event in self._client.events(self._project):
                 if event.kind == "lost":
                     self._lost = True
-                    write("⚠️ The connection to the server is lost; it is tried again until it stands.\n")
+                    write("The connection to the server is lost; it is tried again until it stands.\n")
                 elif event.kind == "found":
                     self._lost = False
                     write("The connection to the server stands again.\n")
@@ -474,6 +488,6 @@ def _history(environment: Mapping[str, str]) -> History:
         finally:
             os.close(handle)
     except OSError as error:
-        write(f"⚠️ What you type is not remembered: {folder / 'history'}: {error.strerror}.")
+        write(f"What you type is not remembered: {folder / 'history'}: {error.strerror}.")
         return InMemoryHistory()
     return FileHistory(str(folder / "history"))

@@ -89,5 +89,10 @@ def edit(path: str, old: str, new: str) -> Call:
     return Call("Edit", {"file_path": f"{WORK}/{path}", "old_string": old, "new_string": new})
 
 
+def pause(seconds: float) -> Call:
+    """A command that takes its time. (The coding CLI refuses a long `sleep` of its own accord.)"""
+    return bash(f"python3 -c 'import time; time.sleep({seconds})'", "wait")
+
+
 def bash(command: str, why: str = "") -> Call:
     return Call("Bash", {"command": f"cd {WORK} && {command}", "description": why or command[:60]})
