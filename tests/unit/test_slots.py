@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
@@ -100,7 +101,7 @@ def test_positions_are_one_to_n_in_queue_order_whatever_the_listing(tasks: list[
 @given(tasks=MANY)
 def test_no_queued_task_stands_before_one_that_has_more_right(tasks: list[Task]) -> None:
     waiting = queue(tasks)
-    for earlier, later in zip(waiting, waiting[1:], strict=False):
+    for earlier, later in pairwise(waiting):
         assert (earlier.resumes, -earlier.ticket) > (later.resumes, -later.ticket)
 
 
@@ -169,4 +170,5 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
+TestSlots.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestSlots.__doc__ = "Whatever happens in a project, its slots are kept."

@@ -179,11 +179,22 @@ class _Document:
 def _compose(text: bytes, origin: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.scanner import RoundTripScanner
+
+    class Bounded(RoundTripScanner):
+        """The scanner's time grows with the square of the open brackets, so it ends at the first that is too deep."""
+
+        def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803
+            if len(self.flow_context) > MAX_DEPTH:
+                raise RecursionError
+            super().fetch_flow_collection_start(TokenClass, to_push)
 
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{origin}: the file has {len(text)} bytes; at most {MAX_BYTES} are read")
     try:
-        return YAML(typ="rt", pure=True).compose(text.decode("utf-8-sig"))
+        reader = YAML(typ="rt", pure=True)
+        reader.Scanner = Bounded
+        return reader.compose(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = text[: error.start].count(b"\n") + 1
         raise ConfigError(f"{origin}:{line}: this is not UTF-8 text; save the file as UTF-8") from error

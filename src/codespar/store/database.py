@@ -28,6 +28,7 @@ from codespar.store.unit import SqlUnit
 T = TypeVar("T")
 SCHEMA_REVISION = "0001"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
+SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
 COUNTERS = ("ticket", "outbox", "audit")
 
 
@@ -64,6 +65,7 @@ class Database:
         self._engine: Engine | None = None
         self._threads: list[threading.Thread] = []
         self._readers: ThreadPoolExecutor | None = None
+        self._held: Connection | None = None  # carries the advisory lock on PostgreSQL
 
     async def open(self) -> None:
         """Take the lock, bring the schema up to date, start the threads. Raises `DatabaseInUse`, `DatabaseTooNew`, `StoreError`."""
@@ -72,7 +74,11 @@ class Database:
         try:
             self._engine = self._make_engine()
             await asyncio.to_thread(self._prepare)
+            if not self._sqlite and self._lock_folder is not None:
+                await asyncio.to_thread(self._claim)
         except BaseException:
+            if self._engine is not None:
+                self._engine.dispose()
             self._release_lock()
             raise
         writers = 1 if self._sqlite else 6
@@ -91,6 +97,10 @@ class Database:
         self._threads.clear()
         if self._readers:
             self._readers.shutdown(wait=True)
+        if self._held is not None:
+            self._held.invalidate()  # ends the session and with it the advisory lock
+            self._held.close()
+            self._held = None
         if self._engine:
             self._engine.dispose()
         self._release_lock()
@@ -261,6 +271,19 @@ class Database:
                 "wrote it. Install that release again, or restore the backup from before the upgrade."
             )
         upgrade(self._engine)
+
+    def _claim(self) -> None:
+        """One server a database: an advisory lock for as long as this connection lives."""
+        assert self._engine is not None
+        held = self._engine.connect()
+        if not held.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SERVER_LOCK}).scalar():
+            held.close()
+            shown = self._engine.url.render_as_string(hide_password=True)
+            raise DatabaseInUse(
+                f"another server already works on {shown}. Stop it, or give this one its own `database_url`."
+            )
+        held.commit()
+        self._held = held
 
     # one server a data folder
 

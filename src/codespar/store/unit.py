@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
@@ -80,7 +80,8 @@ class SqlUnit:
 
     def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
         made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
-        return self._db.execute(made.on_conflict_do_nothing()).rowcount > 0
+        kept = made.on_conflict_do_nothing().returning(literal_column("1"))  # row counts of inserts differ by driver
+        return self._db.execute(kept).first() is not None
 
     def _bump(self, counter: str) -> int:
         row = self._db.execute(_BUMP, {"counter": counter}).first()

@@ -134,7 +134,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.get("/api/v1/version", tags=["health"])
     async def version(caller: Caller) -> dict[str, str]:
-        return {"version": __version__, "person": caller.name, "role": caller.role.value}
+        return {"version": __version__, "id": caller.id, "person": caller.name, "role": caller.role.value}
 
     # messages
 

@@ -1,0 +1,202 @@
+"""The documents against the code: every command, setting and permission is written down, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from codespar.config import LimitSettings, RepositoryFile, Settings, example_repository_config
+from codespar.config.yaml import Section
+from codespar.domain.approvals import ApprovalKind
+from codespar.domain.autonomy import ALWAYS_A_HUMAN, LEVELS, AuthorizationVerdict, Risk, authorize
+from codespar.domain.commands import COMMANDS, CommandSpec
+from codespar.domain.people import AUTONOMY_CAP, Permission, Role, may
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMMANDS_MD = (DOCS / "commands.md").read_text(encoding="utf-8")
+CONFIGURATION_MD = (DOCS / "configuration.md").read_text(encoding="utf-8")
+PERMISSIONS_MD = (DOCS / "permissions.md").read_text(encoding="utf-8")
+INSTALLATION, _, REPOSITORY = CONFIGURATION_MD.partition("\n## .codespar.yaml\n")
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose first heading is `heading`, without code marks."""
+    found: list[list[str]] = []
+    inside = False
+    for line in text.splitlines():
+        cells = [
+            cell.strip().replace("\\|", "|").replace("`", "")
+            for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]
+        ]
+        if not cells:
+            inside = False
+        elif cells[0] == heading:
+            inside = True
+        elif inside and not set(cells[0]) <= {"-", ":"}:
+            found.append(cells)
+    return found
+
+
+COMMAND_ROWS = {row[0]: row for row in rows(COMMANDS_MD, "Command")}
+
+
+@pytest.mark.parametrize("spec", COMMANDS, ids=[spec.name for spec in COMMANDS])
+def test_every_command_is_documented_as_it_is(spec: CommandSpec) -> None:
+    assert spec.name in COMMAND_ROWS, f"docs/commands.md has no row for `{spec.name}`"
+    _, usage, summary, risk, permission, available = COMMAND_ROWS[spec.name]
+    assert (usage, summary) == (spec.usage, spec.summary.replace("`", ""))
+    assert risk == ("by the action" if spec.by_the_action else spec.risk)
+    needed = " / ".join(spec.permissions) or "anyone"
+    assert permission == ("the action's own" if spec.by_the_action else needed)
+    assert available == ("yes" if spec.available else f"not yet: {spec.brought_by.replace('`', '')}")
+
+
+def test_no_command_is_documented_that_does_not_exist() -> None:
+    assert list(COMMAND_ROWS) == [spec.name for spec in COMMANDS]
+
+
+def test_every_command_tells_a_person_what_it_does_in_one_line() -> None:
+    for spec in COMMANDS:
+        assert spec.summary and "\n" not in spec.summary and len(spec.summary) < 100
+        assert spec.usage.startswith(spec.name)
+
+
+def keys(section: type[Section], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        annotation = str(field.annotation)
+        inner = next(
+            (one for one in Section.__subclasses__() if re.search(rf"\b{one.__name__}\b", annotation)), None
+        )
+        many = annotation.startswith("tuple")
+        path = f"{before}{name}{'[]' if many and inner else ''}"
+        yield path, field
+        if inner:
+            yield from keys(inner, f"{path}.")
+
+
+SETTINGS = [("codespar.yaml", *pair) for pair in keys(Settings)]
+SETTINGS += [(".codespar.yaml", *pair) for pair in keys(RepositoryFile)]
+DOCUMENTED = {
+    "codespar.yaml": {row[0]: row for row in rows(INSTALLATION, "Key")},
+    ".codespar.yaml": {row[0]: row for row in rows(REPOSITORY, "Key")},
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "field"), SETTINGS, ids=[f"{file} {key}" for file, key, _ in SETTINGS]
+)
+def test_every_setting_is_documented_with_its_meaning(file: str, key: str, field: FieldInfo) -> None:
+    assert key in DOCUMENTED[file], f"docs/configuration.md has no row for `{key}` of {file}"
+    assert field.description, f"`{key}` has no description"
+    assert DOCUMENTED[file][key][2] == field.description.replace("`", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "field"), SETTINGS, ids=[f"{file} {key}" for file, key, _ in SETTINGS]
+)
+def test_every_documented_default_is_the_real_one(file: str, key: str, field: FieldInfo) -> None:
+    written = DOCUMENTED[file][key][1]
+    if field.is_required():
+        assert written == "must be given"
+    elif isinstance(field.default, Section):
+        assert written == ""
+    elif field.default in (None, (), {}):
+        inherited = field in LimitSettings.model_fields.values()
+        assert (written != "none") if inherited else (written == "none")
+    elif key == "policies.budget.answer_within":
+        assert (written, field.default) == ("1h", 3600.0)
+    else:
+        assert written == str(field.default)
+
+
+@pytest.mark.parametrize("file", DOCUMENTED)
+def test_no_setting_is_documented_that_does_not_exist(file: str) -> None:
+    assert list(DOCUMENTED[file]) == [key for name, key, _ in SETTINGS if name == file]
+
+
+def test_the_shown_repository_file_is_the_example_of_the_code() -> None:
+    assert f"```yaml\n{example_repository_config()}```" in REPOSITORY
+
+
+def test_the_roles_stand_over_the_table_in_order() -> None:
+    heading = next(line for line in PERMISSIONS_MD.splitlines() if line.startswith("| Permission |"))
+    assert [cell.strip() for cell in heading.split("|")[2:-1]] == [role.value for role in Role]
+
+
+PERMISSION_ROWS = {row[0]: row[1:] for row in rows(PERMISSIONS_MD, "Permission")}
+
+
+@pytest.mark.parametrize("permission", Permission)
+def test_every_permission_is_documented_for_every_role(permission: Permission) -> None:
+    assert permission in PERMISSION_ROWS, f"docs/permissions.md has no row for `{permission}`"
+    assert PERMISSION_ROWS[permission] == ["✓" if may(role, permission) else "" for role in Role]
+
+
+def test_no_permission_is_documented_that_does_not_exist() -> None:
+    assert list(PERMISSION_ROWS) == [permission.value for permission in Permission]
+
+
+def test_how_far_each_role_raises_autonomy_is_documented() -> None:
+    assert rows(PERMISSIONS_MD, "Role") == [
+        [role.value, f"L{AUTONOMY_CAP[role]}" if role in AUTONOMY_CAP else "none"] for role in Role
+    ]
+
+
+def test_what_an_agent_does_by_itself_at_each_level_is_documented() -> None:
+    words = {
+        AuthorizationVerdict.ALLOW: "does it",
+        AuthorizationVerdict.NEEDS_APPROVAL: "asks",
+        AuthorizationVerdict.DENY: "no",
+    }
+    expected = [
+        [
+            f"L{level.level}",
+            level.name,
+            level.means,
+            *(
+                words[
+                    authorize(
+                        None,
+                        Permission.APPLY_FIX,
+                        risk=risk,
+                        autonomy=level.level,
+                        by_agent=True,
+                        paused=False,
+                    ).verdict
+                ]
+                for risk in Risk
+            ),
+        ]
+        for level in LEVELS
+    ]
+    assert rows(PERMISSIONS_MD, "Level") == expected
+
+
+def test_what_never_happens_without_a_human_is_documented() -> None:
+    words = {
+        Permission.DEPLOY_PRODUCTION: "production deploys",
+        Permission.SET_AUTONOMY: "changing autonomy or policies",
+        Permission.CONFIGURE_POLICIES: "changing autonomy or policies",
+        Permission.INVITE_MEMBERS: "inviting people",
+        Permission.LINK_CHANNEL: "linking channels",
+        Permission.KILL_SWITCH: "the kill switch",
+    }
+    told = " ".join(PERMISSIONS_MD.partition("Never without a human")[2].split())
+    assert set(words) == ALWAYS_A_HUMAN
+    for word in (
+        *words.values(),
+        "data migrations",
+        "security-sensitive",
+        "infrastructure",
+    ):
+        assert word in told, word
+
+
+def test_every_kind_of_approval_is_documented() -> None:
+    assert [row[:2] for row in rows(PERMISSIONS_MD, "Token")] == [
+        [f"{kind.value}-", kind.name.lower()] for kind in ApprovalKind
+    ]
