@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.house import House
-from support.repositories import branches, git, repository
 
 from codespar.scripted.script import Library, Script, Turn, bash, pause, write
+from support.house import House
+from support.repositories import branches, git, repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
@@ -182,8 +182,8 @@ async def test_kill_9_loses_nothing_and_doubles_nothing(house: House, tmp_path: 
     bare = repository(tmp_path / "killed.git")
     await house.link("killed", bare)
     ids = [await house.instruct("killed", f"do the slow thing {n}") for n in range(4)]
-    for pause in (0.5, 1.5, 2.5, 1.0):
-        await asyncio.sleep(pause)
+    for moment in (0.5, 1.5, 2.5, 1.0):
+        await asyncio.sleep(moment)
         await house.kill()
         await house.up()
     assert (await house.say("killed", "status"))[0].title.startswith("📊")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,6 +25,8 @@ from codespar.domain.autonomy import Risk
 from codespar.domain.base import CROCKFORD
 from codespar.domain.people import Permission, Person, Role, may
 from codespar.domain.tasks import Thread
+
+WITHIN_REASON = settings(max_examples=50, deadline=None)
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SHOWN = "digest-of-what-was-shown"
@@ -291,6 +293,7 @@ BALLOTS = st.lists(
 )
 
 
+@WITHIN_REASON
 @given(ballots=BALLOTS, quorum=st.integers(1, 3), own=st.booleans(), in_order=st.booleans())
 def test_however_votes_race_at_most_one_decides_and_nothing_changes_afterwards(
     ballots: list[tuple[Person, Verdict, str, datetime, str]], quorum: int, own: bool, in_order: bool
@@ -315,6 +318,7 @@ def test_however_votes_race_at_most_one_decides_and_nothing_changes_afterwards(
     assert all(cast.at < approval.expires_at for cast in approval.votes)
 
 
+@WITHIN_REASON
 @given(order=st.permutations([ADA, ADA, BOB, BOB, CLEO, REQUESTER]), quorum=st.integers(1, 3))
 def test_the_order_of_approvals_does_not_matter_for_whether_it_is_approved(
     order: list[Person], quorum: int

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codespar.domain.autonomy import Risk
 from codespar.domain.commandforms import FORMS
 from codespar.domain.commands import BY_NAME, COMMANDS, Command, NotUnderstood, parse, taken
 from codespar.domain.people import Permission, Role
+
+WITHIN_REASON = settings(max_examples=50, deadline=None)
 
 ALIASES = {"gw": "gateway", "gateway": "gateway", "api": "api", "shop": "shop"}
 FREE_TEXT = ("instruct", "fix", "plan", "investigate", "lens", "search")
@@ -422,6 +424,7 @@ WORDS = st.sampled_from(
 )
 
 
+@WITHIN_REASON
 @given(text=st.one_of(UNCAUGHT, st.lists(st.one_of(WORDS, UNCAUGHT), max_size=7).map(" ".join)))
 def test_no_text_makes_parse_raise(text: str) -> None:
     found = parse(text, aliases=ALIASES)
@@ -434,6 +437,7 @@ def test_no_text_makes_parse_raise(text: str) -> None:
         assert found.args.environment not in ("prod", "PROD")
 
 
+@WITHIN_REASON
 @given(
     name=st.sampled_from(FREE_TEXT),
     before=st.sampled_from(["", "@codespar ", "<@codespar>: ", "gw ", "@codespar GW: "]),
@@ -446,6 +450,7 @@ def test_what_is_written_for_an_agent_is_kept_verbatim(
     assert understood(f"{before}{name}{between}{text}").args.text == text.strip()
 
 
+@WITHIN_REASON
 @given(text=st.text(max_size=30), near=st.sampled_from(list(ALIASES)))
 def test_a_project_never_comes_out_of_a_message_that_does_not_hold_its_name(text: str, near: str) -> None:
     found = parse(f"status {text}", aliases={near: "found"})

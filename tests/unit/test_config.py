@@ -27,6 +27,8 @@ from codespar.config.schema import published_schemas, repository_schema, setting
 from codespar.config.units import duration, level, money, size
 from codespar.domain.tasks import MICROS, Limits
 
+WITHIN_REASON = settings(max_examples=50, deadline=None)
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECRET = "sk-ant-api03-" + "Ab1" * 10
 
@@ -344,6 +346,7 @@ def test_what_is_no_unit_is_refused_and_never_guessed(convert: Any, written: Any
         convert(written)
 
 
+@WITHIN_REASON
 @given(
     written=st.one_of(
         st.text(max_size=20), st.integers(), st.floats(), st.from_regex(r"\$?[0-9.]+[kmgtsdh]?")
@@ -422,7 +425,7 @@ def test_a_fault_of_a_repository_is_told_the_same_way(text: str, where: str, tol
     assert [fault for fault in found if fault.startswith(f".codespar.yaml:{where}") and told in fault], found
 
 
-@settings(max_examples=60, deadline=None)
+@WITHIN_REASON
 @given(text=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode())))
 def test_whatever_a_repository_writes_is_understood_or_refused_by_name(text: bytes) -> None:
     try:
@@ -442,7 +445,7 @@ KEYS = st.sampled_from(
 INNER = st.dictionaries(st.sampled_from(["image", "setup", "variables", "memory", "cost", "wall"]), VALUES)
 
 
-@settings(max_examples=60, deadline=None)
+@WITHIN_REASON
 @given(document=st.dictionaries(KEYS, VALUES | INNER, max_size=3))
 def test_values_of_any_kind_under_any_key_are_understood_or_refused(document: dict[str, Any]) -> None:
     try:
@@ -452,16 +455,18 @@ def test_values_of_any_kind_under_any_key_are_understood_or_refused(document: di
 
 
 # the schemas and the examples
+PUBLISHED = published_schemas()
+EDITOR = Draft202012Validator(settings_schema())
 
 
-@pytest.mark.parametrize("name", sorted(published_schemas()))
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_a_published_schema_is_what_the_code_generates(name: str) -> None:
     told = "out of date; run `python -m codespar.config.schema docs`"
-    assert (DOCS / name).read_text(encoding="utf-8") == published_schemas()[name], told
+    assert (DOCS / name).read_text(encoding="utf-8") == PUBLISHED[name], told
 
 
 def test_no_other_schema_lies_about() -> None:
-    assert {path.name for path in DOCS.glob("*.schema.json")} == set(published_schemas())
+    assert {path.name for path in DOCS.glob("*.schema.json")} == set(PUBLISHED)
 
 
 EXAMPLES = {
@@ -502,4 +507,4 @@ BY_SCHEMA_AS_WELL = [
 def test_an_editor_with_the_schema_sees_the_same_faults(text: str) -> None:
     written_size_below_the_least = ("memory: 1m", "tmp: 1k", "stall: 4000d", ".nan")  # no pattern can tell
     if not text.endswith(written_size_below_the_least):
-        assert not Draft202012Validator(settings_schema()).is_valid(plain(text))
+        assert not EDITOR.is_valid(plain(text))

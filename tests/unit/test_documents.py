@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
 
 from codespar.config import LimitSettings, RepositoryFile, Settings, example_repository_config
+from codespar.config.units import duration
 from codespar.config.yaml import Section
 from codespar.domain.approvals import ApprovalKind
 from codespar.domain.autonomy import ALWAYS_A_HUMAN, LEVELS, AuthorizationVerdict, Risk, authorize
 from codespar.domain.commands import COMMANDS, CommandSpec
 from codespar.domain.people import AUTONOMY_CAP, Permission, Role, may
+from codespar.domain.tasks import Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMANDS_MD = (DOCS / "commands.md").read_text(encoding="utf-8")
@@ -78,8 +81,10 @@ def keys(section: type[Section], before: str = "") -> Iterator[tuple[str, FieldI
             yield from keys(inner, f"{path}.")
 
 
-SETTINGS = [("codespar.yaml", *pair) for pair in keys(Settings)]
-SETTINGS += [(".codespar.yaml", *pair) for pair in keys(RepositoryFile)]
+SETTINGS = [
+    *[("codespar.yaml", *pair) for pair in keys(Settings)],
+    *[(".codespar.yaml", *pair) for pair in keys(RepositoryFile)],
+]
 DOCUMENTED = {
     "codespar.yaml": {row[0]: row for row in rows(INSTALLATION, "Key")},
     ".codespar.yaml": {row[0]: row for row in rows(REPOSITORY, "Key")},
@@ -89,28 +94,39 @@ DOCUMENTED = {
 @pytest.mark.parametrize(
     ("file", "key", "field"), SETTINGS, ids=[f"{file} {key}" for file, key, _ in SETTINGS]
 )
-def test_every_setting_is_documented_with_its_meaning(file: str, key: str, field: FieldInfo) -> None:
+def test_every_setting_is_documented_with_its_default_and_meaning(
+    file: str, key: str, field: FieldInfo
+) -> None:
     assert key in DOCUMENTED[file], f"docs/configuration.md has no row for `{key}` of {file}"
+    _, default, meaning = DOCUMENTED[file][key]
     assert field.description, f"`{key}` has no description"
-    assert DOCUMENTED[file][key][2] == field.description.replace("`", "")
+    assert meaning == field.description.replace("`", "")
+    if (file, key.split(".")[0]) != ("codespar.yaml", "limits") or key == "limits":
+        assert default == written_default(key, field)
 
 
-@pytest.mark.parametrize(
-    ("file", "key", "field"), SETTINGS, ids=[f"{file} {key}" for file, key, _ in SETTINGS]
-)
-def test_every_documented_default_is_the_real_one(file: str, key: str, field: FieldInfo) -> None:
-    written = DOCUMENTED[file][key][1]
+def written_default(key: str, field: FieldInfo) -> str:
     if field.is_required():
-        assert written == "must be given"
-    elif isinstance(field.default, Section):
-        assert written == ""
-    elif field.default in (None, (), {}):
-        inherited = field in LimitSettings.model_fields.values()
-        assert (written != "none") if inherited else (written == "none")
-    elif key == "policies.budget.answer_within":
-        assert (written, field.default) == ("1h", 3600.0)
-    else:
-        assert written == str(field.default)
+        return "must be given"
+    if isinstance(field.default, Section):
+        return ""
+    if any(field is limit for limit in LimitSettings.model_fields.values()):
+        return "twice limits" if key.startswith("sandbox.caps.") else "the installation's"
+    if field.default in (None, (), {}):
+        return "none"
+    return "1h" if key == "policies.budget.answer_within" else str(field.default)
+
+
+def test_the_documented_defaults_of_limits_and_answers_are_the_real_ones() -> None:
+    written = {
+        key: YAML(typ="safe", pure=True).load(row[1]) for key, row in DOCUMENTED["codespar.yaml"].items()
+    }
+    limits = {
+        key.removeprefix("limits."): value for key, value in written.items() if key.startswith("limits.")
+    }
+    assert Limits(**LimitSettings.model_validate(limits).given()) == Limits()
+    assert len(limits) == len(LimitSettings.model_fields)
+    assert duration(written["policies.budget.answer_within"]) == Settings().policies.budget.answer_within
 
 
 @pytest.mark.parametrize("file", DOCUMENTED)

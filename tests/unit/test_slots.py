@@ -13,6 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from codespar.domain.slots import position, queue, running, startable
 from codespar.domain.tasks import Task, TaskKind, TaskStatus, Thread
 
+WITHIN_REASON = settings(max_examples=50, deadline=None)
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Q, R, W = TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.WAITING
 
@@ -80,6 +82,7 @@ MANY = st.lists(
 )
 
 
+@WITHIN_REASON
 @given(tasks=MANY, limit=st.integers(1, 5))
 def test_what_may_start_fills_the_free_slots_and_no_more(tasks: list[Task], limit: int) -> None:
     started = startable(iter(tasks), limit)
@@ -89,6 +92,7 @@ def test_what_may_start_fills_the_free_slots_and_no_more(tasks: list[Task], limi
     assert all(each.status is Q for each in started)
 
 
+@WITHIN_REASON
 @given(tasks=MANY, again=st.randoms(use_true_random=False))
 def test_positions_are_one_to_n_in_queue_order_whatever_the_listing(tasks: list[Task], again: object) -> None:
     shuffled = list(tasks)
@@ -98,6 +102,7 @@ def test_positions_are_one_to_n_in_queue_order_whatever_the_listing(tasks: list[
     assert [position(shuffled, each.id) for each in waiting] == list(range(1, len(waiting) + 1))
 
 
+@WITHIN_REASON
 @given(tasks=MANY)
 def test_no_queued_task_stands_before_one_that_has_more_right(tasks: list[Task]) -> None:
     waiting = queue(tasks)

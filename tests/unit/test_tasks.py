@@ -26,6 +26,8 @@ from codespar.domain.tasks import (
     task_spec_schema,
 )
 
+WITHIN_REASON = settings(max_examples=50, deadline=None)
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SPEC = TaskSpec(
@@ -205,7 +207,7 @@ SPECS = st.fixed_dictionaries(
 VALIDATOR = Draft202012Validator(task_spec_schema())
 
 
-@settings(max_examples=40)
+@WITHIN_REASON
 @given(spec=SPECS)
 def test_every_task_spec_survives_the_wire_and_fits_the_schema(spec: TaskSpec) -> None:
     wire = json.loads(json.dumps(spec.wire()))

@@ -53,7 +53,7 @@ async def run_chat(server: Server, project: str | None) -> int:
         name = await _choose(client, project)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             return await _converse_by_line(client, name)
-        person = str((await client.get("/api/v1/version")).get("person", ""))
+        person = str((await client.get("/api/v1/version"))["id"])
         await Chat(client, name, person).run()
         return 0
 
@@ -316,9 +316,8 @@ class Chat:
     def __init__(self, client: Client, project: str, person: str) -> None:
         self._client = client
         self._project = project
-        self._person = person
         self._board = Board()
-        self._threads: set[str] = set()  # keys of this person's own threads here
+        self._threads = {f"cli/{project}/{person}", f"cli/{project}/"}  # one's own, and the project's channel
         self._shown: dict[str, int] = {}  # message key -> the newest seq that was printed
         self._cursor: int | None = None  # the newest seq the stream brought
         self._sending = False
@@ -386,7 +385,6 @@ class Chat:
             self._outgoing.task_done()
 
     def _answered(self, posted: Json) -> None:
-        self._threads.add(str(posted["thread"]))
         for answer in posted["responses"]:
             self._shown[str(answer["key"])] = int(answer["seq"])
             show(NormalizedResponse.model_validate(answer["response"]))
@@ -406,7 +404,6 @@ class Chat:
                 elif event.kind == "ping":
                     await self._catch_up()
                 elif event.kind == "task":
-                    self._learn(event.data)
                     self._board.put(event.data)
                 elif event.kind == "message":
                     self._cursor = max(self._cursor or 0, int(event.data["seq"]))
@@ -419,8 +416,6 @@ class Chat:
         """See to what a stream that was away could not bring: the tasks as they are, and messages missed."""
         try:
             tasks = (await self._client.get("/api/v1/tasks", project=self._project))["tasks"]
-            for task in tasks:
-                self._learn(task)
             missed = [
                 message
                 for thread in sorted(self._threads)
@@ -432,12 +427,6 @@ class Chat:
         self._board.replace(tasks)
         for message in sorted(missed, key=lambda message: int(message["seq"])):
             self._hear(message)
-
-    def _learn(self, task: Json) -> None:
-        """A task this person asked for in a terminal tells their thread before they have said anything here."""
-        key = str(task.get("threadKey", ""))
-        if task.get("requester") == self._person and key.startswith(f"cli/{self._project}/"):
-            self._threads.add(key)
 
     def _hear(self, message: Json) -> None:
         """Print a message of the own thread once; an in-place edit of progress goes to the toolbar only."""

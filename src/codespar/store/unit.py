@@ -80,7 +80,8 @@ class SqlUnit:
 
     def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
         made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
-        kept = made.on_conflict_do_nothing().returning(literal_column("1"))  # row counts of inserts differ by driver
+        # asked for as a row, since drivers count the rows of an insert differently
+        kept = made.on_conflict_do_nothing().returning(literal_column("1"))
         return self._db.execute(kept).first() is not None
 
     def _bump(self, counter: str) -> int:
