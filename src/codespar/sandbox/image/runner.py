@@ -526,9 +526,22 @@ def write_result(result: dict[str, Any]) -> None:
     os.rename(f"{OUTPUT}/result.json.part", f"{OUTPUT}/result.json")
 
 
+def end_everything_else() -> None:
+    """Kill whatever the agent left running, also in sessions of its own, so that nothing writes while the change is collected.
+
+    Only where this process is what the container's init started: anywhere else, `kill(-1)` would reach strangers.
+    """
+    if OUTPUT != "/output" or os.getppid() != 1 or os.getuid() == 0 or not os.path.exists("/.dockerenv"):
+        return
+    for _ in range(3):  # a process may fork while it is being killed
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1, signal.SIGKILL)
+
+
 def collect(spec: dict[str, Any], result: dict[str, Any]) -> None:
     """Harvest, and say in `result` when that failed."""
     say("finishing")
+    end_everything_else()
     try:
         harvest(spec)
     except (Trouble, OSError) as error:
