@@ -128,6 +128,7 @@ class App:
             max_tasks=settings.max_concurrent_tasks,
             limits=settings.task_limits(self.settings),
             cap=self.settings.task_caps(),
+            answer_seconds=self.settings.policies.budget.answer_within,
             blocked_paths=settings.blocked_paths,
             forge=self.forge(project),
             index=self.index(project),

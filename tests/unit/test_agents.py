@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,23 +38,23 @@ STEPS = {
 
 @pytest.mark.parametrize("current", AgentState)
 def test_exactly_the_steps_of_the_table_are_allowed(current: AgentState) -> None:
-    for wanted, kind in itertools.product(AgentState, AgentKind):
+    for wanted in AgentState:
         if (current, wanted) in STEPS:
-            check_transition("task-abc123", kind, current, wanted)
+            check_transition("task-abc123", current, wanted)
         else:
             with pytest.raises(TransitionRefused):
-                check_transition("task-abc123", kind, current, wanted)
+                check_transition("task-abc123", current, wanted)
 
 
 @pytest.mark.parametrize("wanted", AgentState)
 def test_who_has_ended_stays_ended_even_over_a_restart(wanted: AgentState) -> None:
     with pytest.raises(TransitionRefused, match="it has ended"):
-        check_transition("task-abc123", AgentKind.TASK, AgentState.TERMINATED, wanted)
+        check_transition("task-abc123", AgentState.TERMINATED, wanted)
 
 
 def test_a_refusal_names_the_agent_both_states_and_what_is_possible() -> None:
     with pytest.raises(CodesparError) as caught:
-        check_transition("task-abc123", AgentKind.TASK, AgentState.IDLE, AgentState.WAITING_APPROVAL)
+        check_transition("task-abc123", AgentState.IDLE, AgentState.WAITING_APPROVAL)
     told = str(caught.value)
     for word in ("task-abc123", "IDLE", "WAITING_APPROVAL", "ACTIVE", "INITIALIZING", "TERMINATED"):
         assert word in told
@@ -88,7 +86,7 @@ def test_whatever_is_asked_an_agent_only_walks_the_table_and_ends_once(wishes: l
     state, ended = AgentState.INITIALIZING, 0
     for wanted in wishes:
         try:
-            check_transition("task-abc123", AgentKind.TASK, state, wanted)
+            check_transition("task-abc123", state, wanted)
         except TransitionRefused:
             assert (state, wanted) not in STEPS
             continue

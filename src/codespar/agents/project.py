@@ -16,11 +16,11 @@ from codespar.agents.task import Workshop
 from codespar.agents.turns import Facts
 from codespar.codeindex.base import CodeIndex
 from codespar.domain.approvals import ApprovalKind, Verdict, vote
-from codespar.domain.autonomy import LEVELS, authorize
+from codespar.domain.autonomy import LEVELS, AuthorizationVerdict, authorize
 from codespar.domain.base import CodesparError, short_id
 from codespar.domain.commands import COMMANDS, Command, CommandSpec, NotUnderstood, parse
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
-from codespar.domain.people import PERMISSIONS, Person, Role
+from codespar.domain.people import PERMISSIONS, Person, may
 from codespar.domain.slots import position, queue, running
 from codespar.domain.tasks import Task, TaskKind, TaskStatus
 from codespar.engine.base import WorkflowContext
@@ -80,8 +80,9 @@ class ProjectAgent:
         command = parse(incoming.message.content, aliases=self._aliases)
         if not isinstance(command, Command) or command.name not in self._gatherers:
             return None
-        if incoming.message.author.role is Role.READ_ONLY:
-            return None  # may not see it: the turn says so
+        needed = command.permission
+        if needed is not None and not may(incoming.message.author.role, needed):
+            return None  # nothing is read for who may not see it: the turn says so
         try:
             return await self._gatherers[command.name](command.project or incoming.project, command)
         except CodesparError as error:
@@ -154,13 +155,14 @@ class ProjectAgent:
             return
         decision = authorize(
             turn.person,
-            spec.permission,
+            command.permission,
             risk=spec.risk,
             autonomy=project.autonomy,
             by_agent=False,
-            paused=project.paused and command.name != "resume",
+            paused=project.paused,
+            level=command.args.level,
         )
-        if decision.verdict.value == "deny":
+        if decision.verdict is AuthorizationVerdict.DENY:
             unit.record(
                 at=now,
                 actor=turn.person.name,
@@ -181,6 +183,9 @@ class ProjectAgent:
         handler = self._handlers.get(command.name)
         if handler is None:
             turn.say(_not_configured(spec))
+            return
+        if decision.verdict is not AuthorizationVerdict.ALLOW:
+            turn.say(cards.refused(f"`{command.name}` needs an approval first", decision.reason))
             return
         handler(turn)
 
@@ -464,12 +469,16 @@ class ProjectAgent:
 
     def _vote(self, turn: Turn) -> None:
         token = turn.command.args.token
-        pending = turn.unit.approvals(turn.project, "pending")
+        pending = [
+            found
+            for found in turn.unit.approvals(turn.project, "pending")
+            if turn.now < found.expires_at and may(turn.person.role, found.permission)
+        ]
         if token is None:
             if len(pending) != 1:
                 told = (
                     ", ".join(f"`{found.token}` ({found.action_summary})" for found in pending)
-                    or "nothing waits for approval"
+                    or "nothing waits for your answer"
                 )
                 turn.say(cards.refused("Which one?" if pending else "Nothing to approve", told))
                 return

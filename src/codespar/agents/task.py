@@ -40,7 +40,6 @@ from codespar.sandbox.base import Job, ModelGateway, Order, Sandbox, Screening
 from codespar.store.base import Store
 
 log = structlog.get_logger(__name__)
-ANSWER_TIME = timedelta(hours=1)
 _TITLE = re.compile(
     r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$"
 )
@@ -57,6 +56,7 @@ class Workshop:
     max_tasks: int
     limits: Limits
     cap: Limits  # what the organization allows at most
+    answer_seconds: float  # how long a question to people waits for its answer
     blocked_paths: tuple[str, ...]
     forge: Forge
     index: CodeIndex
@@ -121,8 +121,9 @@ class TaskAgent:
                 return worked
             if worked["outcome"] != "ask":
                 break
-            token = await context.step(f"ask-{attempt}", self._ask, task_id, attempt, worked)
-            reply = await context.wait(f"answer-{token}", ANSWER_TIME.total_seconds())
+            asked = await context.step(f"ask-{attempt}", self._ask, task_id, attempt, worked)
+            token = str(asked["token"])
+            reply = await context.wait(f"answer-{token}", float(asked["seconds"]))
             if reply is None or reply.get("verdict") != "approve":
                 return await context.step(
                     f"answered-{attempt}", self._not_going_on, task_id, token, reply, worked
@@ -243,36 +244,20 @@ class TaskAgent:
 
     # a limit was reached
 
-    async def _ask(self, task_id: str, attempt: int, worked: Answer) -> str:
+    async def _ask(self, task_id: str, attempt: int, worked: Answer) -> dict[str, Any]:
+        """Ask the task's people once. Returns the approval's token, and for how many seconds the answer is waited for."""
         now = self._tools.clock()
         why = str(worked["summary"])
 
-        def ask(unit: Any) -> str:
-            task = unit.task(task_id)
-            approval = new_approval(
-                kind=ApprovalKind.BUDGET,
-                seed=f"{task_id}:{attempt}",
-                project=task.project,
-                subject=task_id,
-                action_summary=f"Go on with {task_id} with the same limits once more? The work so far is kept either way.",
-                shown_digest=f"{task_id}:{attempt}",
-                requester=task.thread.person or task.requester,
-                permission=Permission.INSTRUCT_AGENT,
-                quorum=1,
-                self_approval_allowed=True,
-                thread=task.thread,
-                now=now,
-                expires_in=ANSWER_TIME,
-            )
-            if unit.approval(approval.token) is None:
+        def ask(unit: Any) -> dict[str, Any]:
+            task: Task = unit.task(task_id)
+            shop = self._tools.workshop(task.project)
+            answer_time = timedelta(seconds=shop.answer_seconds)
+            approval, known = self._question(unit, task, attempt, now, answer_time)
+            if not known:
                 unit.save_approval(approval)
-                unit.say(
-                    task.project,
-                    task.thread,
-                    f"{task_id}:ask:{attempt}",
-                    cards.question(task, approval, why),
-                    now,
-                )
+                card = cards.question(task, approval, why)
+                unit.say(task.project, task.thread, f"{task_id}:ask:{attempt}", card, now)
                 unit.record(
                     at=now,
                     actor=task_id,
@@ -281,10 +266,35 @@ class TaskAgent:
                     subject=approval.token,
                     detail={"why": why},
                 )
-                board.give_back(unit, task, self._tools.workshop(task.project).max_tasks, now)
-            return approval.token
+                board.give_back(unit, task, shop.max_tasks, now)
+            return {"token": approval.token, "seconds": shop.answer_seconds}
 
         return await self._tools.store.write(ask)
+
+    def _question(
+        self, unit: Any, task: Task, attempt: int, now: datetime, answer_time: timedelta
+    ) -> tuple[Approval, bool]:
+        """The approval that is asked for, and whether it was asked for before. A token another question has is passed over."""
+        shown = f"{task.id}:{attempt}"
+        for collision in range(100):
+            approval = new_approval(
+                kind=ApprovalKind.BUDGET,
+                seed=shown,
+                project=task.project,
+                subject=task.id,
+                action_summary=f"Go on with {task.id} with the same limits once more? The work so far is kept either way.",
+                shown_digest=shown,
+                requester=task.thread.person or task.requester,
+                permission=Permission.INSTRUCT_AGENT,
+                thread=task.thread,
+                now=now,
+                expires_in=answer_time,
+                attempt=collision,
+            )
+            known: Approval | None = unit.approval(approval.token)
+            if known is None or known.shown_digest == shown:
+                return approval, known is not None
+        raise CodesparError(f"no free token was found for the question of {task.id}")
 
     async def _not_going_on(
         self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer

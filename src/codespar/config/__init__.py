@@ -273,7 +273,7 @@ class EnvironmentSection(Section):
         default=None, min_length=1, description="a ready image instead of the standard one"
     )
     dockerfile: Inside | None = Field(
-        default=None, description="a Dockerfile of the repository, built with the repository as its context"
+        default=None, description="a Dockerfile of the repository; it can copy the files that `inputs` names"
     )
     setup: tuple[Filled, ...] = Field(
         default=(), description="shell commands, run as root with network while the image is built"

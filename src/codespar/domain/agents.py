@@ -58,7 +58,7 @@ class TransitionRefused(CodesparError):
         )
 
 
-def check_transition(agent: str, kind: AgentKind, current: AgentState, wanted: AgentState) -> None:
-    """Raise `TransitionRefused` unless the table allows the step. A persistent agent never terminates by itself."""
+def check_transition(agent: str, current: AgentState, wanted: AgentState) -> None:
+    """Raise `TransitionRefused` unless the table allows the step."""
     if wanted not in TRANSITIONS[current]:
         raise TransitionRefused(agent, current, wanted)

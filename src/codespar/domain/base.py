@@ -24,6 +24,7 @@ class Value(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
+        defer_build=True,  # a validator is built when it is first used: a third of the start-up time otherwise
     )
 
     def evolve(self, **changes: Any) -> Self:

@@ -21,6 +21,10 @@ class RepositoryUnusable(ForgeError):
     """The repository cannot be worked on as it is (missing, no commit, not a repository, no default branch)."""
 
 
+class PatchRefused(ForgeError):
+    """The change that came out of a task does not apply to its base commit, or tries something it may not."""
+
+
 class PushRefused(ForgeError):
     """The code host did not take the branch."""
 
@@ -187,7 +191,3 @@ class Forge(Protocol):
     async def conflicts(self, number: int) -> list[Conflict]:
         """The other open pull requests that this one conflicts with (git merge-tree)."""
         ...
-
-
-class PatchRefused(ForgeError):
-    """The change that came out of a task does not apply to its base commit, or tries something it may not."""

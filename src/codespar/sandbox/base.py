@@ -112,7 +112,7 @@ class EnvironmentSetup(Value):
     """The repository's own set-up, from `.codespar.yaml` at the base commit."""
 
     image: str | None = None  # a ready image instead of ours
-    dockerfile: str | None = None  # a Dockerfile of the repository, built with the repository as its context
+    dockerfile: str | None = None  # a Dockerfile of the repository; its context is that file and `inputs`
     setup: tuple[str, ...] = ()  # shell commands, run at build time as root, with network
     inputs: tuple[
         str, ...

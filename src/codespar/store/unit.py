@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, Table, bindparam, func, insert, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
 from codespar.domain.approvals import Approval
@@ -73,13 +73,21 @@ class SqlUnit:
         """What this unit has put into the outbox, after its first `since` notices."""
         return [notice.body["message"] for notice in self.notices[since:] if notice.kind == "message"]
 
+    def _insert(self, table: Table) -> Any:
+        """An insert with this database's `ON CONFLICT`."""
+        if self._sqlite:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # its import is paid for where it is used
+
+        return postgresql.insert(table)
+
     def _upsert(self, table: Table, key: str, values: dict[str, Any]) -> None:
-        made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
+        made = self._insert(table).values(**values)
         rest = {name: made.excluded[name] for name in values if name != key}
         self._db.execute(made.on_conflict_do_update(index_elements=[key], set_=rest))
 
     def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
-        made = (sqlite.insert(table) if self._sqlite else postgresql.insert(table)).values(**values)
+        made = self._insert(table).values(**values)
         # asked for as a row, since drivers count the rows of an insert differently
         kept = made.on_conflict_do_nothing().returning(literal_column("1"))
         return self._db.execute(kept).first() is not None
@@ -105,9 +113,7 @@ class SqlUnit:
             "body": json.dumps(body),
             "received_at": stamp(at),
         }
-        made = (
-            sqlite.insert(t.inbox) if self._sqlite else postgresql.insert(t.inbox)
-        ).on_conflict_do_nothing()
+        made = self._insert(t.inbox).on_conflict_do_nothing()
         row = self._db.execute(made.returning(t.inbox.c.id), values).first()
         if row is None:
             found = select(t.inbox.c.id).where(t.inbox.c.source == source, t.inbox.c.delivery == delivery)
@@ -333,7 +339,7 @@ class SqlUnit:
         agent = self.agent(id)
         if agent is None:
             raise StoreError(f"there is no agent {id}")
-        check_transition(id, agent.kind, agent.state, wanted)
+        check_transition(id, agent.state, wanted)
         self._db.execute(
             update(t.agents)
             .where(t.agents.c.id == id)
