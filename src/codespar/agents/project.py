@@ -12,22 +12,20 @@ from datetime import datetime
 from typing import Any
 
 from codespar.agents import board, cards
+from codespar.agents.answers import ANSWERS, Turn, not_configured, not_understood
 from codespar.agents.task import Workshop
 from codespar.agents.turns import Facts
 from codespar.codeindex.base import CodeIndex
 from codespar.domain.approvals import ApprovalKind, Verdict, vote
-from codespar.domain.autonomy import LEVELS, AuthorizationVerdict, authorize
+from codespar.domain.autonomy import AuthorizationVerdict, authorize
 from codespar.domain.base import CodesparError, short_id
-from codespar.domain.commands import COMMANDS, Command, CommandSpec, NotUnderstood, parse
-from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
-from codespar.domain.people import PERMISSIONS, Person, may
-from codespar.domain.slots import position, queue, running
+from codespar.domain.commands import Command, NotUnderstood, parse
+from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
+from codespar.domain.people import may
 from codespar.domain.tasks import Task, TaskKind, TaskStatus
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
 from codespar.store.base import Incoming, Intent, Store, Unit
-
-_SHOWN_DIFF = 6000  # characters of a diff in a message
 
 
 class ProjectAgent:
@@ -52,15 +50,7 @@ class ProjectAgent:
             "search": self._gather_search,
             "merge": self._gather_merge,
         }
-        self._handlers: dict[str, Callable[[Turn], None]] = {
-            "status": self._status,
-            "queue": self._queue,
-            "help": self._help,
-            "whoami": self._whoami,
-            "logs": self._logs,
-            "diff": self._show_facts,
-            "prs": self._show_facts,
-            "search": self._show_facts,
+        self._handlers: dict[str, Callable[[Turn], None]] = ANSWERS | {
             "instruct": self._instruct,
             "fix": self._instruct,
             "cancel": self._cancel,
@@ -68,10 +58,6 @@ class ProjectAgent:
             "merge": self._merge,
             "approve": self._vote,
             "reject": self._vote,
-            "audit": self._audit,
-            "list projects": self._list_projects,
-            "autonomy": self._autonomy,
-            "memory": self._memory,
         }
 
     # reading what lies outside the store
@@ -139,9 +125,10 @@ class ProjectAgent:
     def decide(self, unit: Unit, incoming: Incoming, facts: Facts | None, now: datetime) -> None:
         """One turn. Everything it writes is in `unit`."""
         command = parse(incoming.message.content, aliases=self._aliases)
-        turn = Turn(unit, incoming, command if isinstance(command, Command) else None, facts, now)
+        understood = command if isinstance(command, Command) else None
+        turn = Turn(unit, incoming, understood, facts, now, lambda project: self._workshop(project).max_tasks)
         if isinstance(command, NotUnderstood):
-            turn.say(_not_understood(command))
+            turn.say(not_understood(command))
             return
         spec = command.spec
         project = unit.project(turn.project)
@@ -182,118 +169,12 @@ class ProjectAgent:
             return
         handler = self._handlers.get(command.name)
         if handler is None:
-            turn.say(_not_configured(spec))
+            turn.say(not_configured(spec))
             return
         if decision.verdict is not AuthorizationVerdict.ALLOW:
             turn.say(cards.refused(f"`{command.name}` needs an approval first", decision.reason))
             return
         handler(turn)
-
-    def _limit(self, turn: Turn) -> int:
-        return self._workshop(turn.project).max_tasks
-
-    def _status(self, turn: Turn) -> None:
-        args = turn.command.args
-        if args.id:
-            turn.say(self._status_of(turn, args.id))
-            return
-        if args.scope == "all":
-            lines = []
-            for project in turn.unit.projects():
-                held = turn.unit.open_tasks(project.name)
-                told = (
-                    f"{len(running(held))} running, {len(queue(held))} queued, autonomy L{project.autonomy}"
-                )
-                lines.append(
-                    FieldLine(name=project.name, value=told + (", paused" if project.paused else ""))
-                )
-            turn.say(NormalizedResponse(title="📊 All projects", fields=tuple(lines)))
-            return
-        if args.scope == "build":
-            turn.say(_later("Build status", "watching builds comes with the GitHub adapter"))
-            return
-        tasks = turn.unit.open_tasks(turn.project)
-        agent = turn.unit.agent(board.project_agent(turn.project))
-        overview = cards.queue_overview(tasks, self._limit(turn))
-        state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
-        turn.say(
-            overview.evolve(
-                title=f"📊 {turn.project}: {len(running(tasks))}/{self._limit(turn)} tasks",
-                fields=(state, *overview.fields),
-            )
-        )
-
-    def _status_of(self, turn: Turn, id: str) -> NormalizedResponse:
-        agent, task = turn.unit.agent(id), turn.unit.task(id)
-        if agent is None or agent.project != turn.project:
-            return cards.refused(
-                "No such agent", f"{id} is not an agent of {turn.project}.", "`status` lists those that live"
-            )
-        lines = [FieldLine(name="State", value=f"{agent.state} since {agent.since:%H:%M:%S} UTC")]
-        if agent.outcome:
-            lines.append(FieldLine(name="Outcome", value=agent.outcome.value))
-        if task is not None:
-            place = position(turn.unit.open_tasks(task.project), task.id)
-            lines.append(FieldLine(name="Task", value=f'"{task.instruction}"'))
-            lines.append(FieldLine(name="Now", value=task.phase + (f" (position {place})" if place else "")))
-            lines.append(
-                FieldLine(
-                    name="Used",
-                    value=f"{task.turns} turns, {task.tokens} tokens, {cards.money(task.cost_micros)}",
-                )
-            )
-            if task.result and task.result.pr_number:
-                lines.append(FieldLine(name="PR", value=f"#{task.result.pr_number} {task.result.pr_title}"))
-        return NormalizedResponse(title=f"📊 {id}", fields=tuple(lines), agent=id)
-
-    def _queue(self, turn: Turn) -> None:
-        turn.say(cards.queue_overview(turn.unit.open_tasks(turn.project), self._limit(turn)))
-
-    def _help(self, turn: Turn) -> None:
-        wanted = turn.command.args.text
-        specs = [spec for spec in COMMANDS if not wanted or spec.name == wanted]
-        lines = [
-            FieldLine(
-                name=spec.usage,
-                value=spec.summary + ("" if spec.name in self._handlers else " (not configured yet)"),
-            )
-            for spec in specs
-        ]
-        turn.say(
-            NormalizedResponse(title="📋 Commands" if not wanted else f"📋 {wanted}", fields=tuple(lines))
-        )
-
-    def _whoami(self, turn: Turn) -> None:
-        rights = ", ".join(sorted(PERMISSIONS[turn.person.role]))
-        fields = (FieldLine(name="Role", value=turn.person.role.value), FieldLine(name="May", value=rights))
-        turn.say(NormalizedResponse(title=f"📋 {turn.person.name}", fields=fields))
-
-    def _logs(self, turn: Turn) -> None:
-        entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project)
-        lines = "\n".join(f"{e['at'][:19]} {e['actor']} {e['action']} {e['subject']}" for e in entries)
-        turn.say(
-            NormalizedResponse(
-                title=f"📋 Activity of {turn.project}", blocks=(Block(text=lines or "nothing yet"),)
-            )
-        )
-
-    def _show_facts(self, turn: Turn) -> None:
-        facts = turn.facts
-        if facts is None or facts.problem:
-            turn.say(cards.refused("Nothing to show", facts.problem if facts else "nothing was found"))
-            return
-        cut = facts.text[:_SHOWN_DIFF]
-        more = (
-            f"{len(facts.text) - len(cut)} more characters: GET /api/v1/prs shows the whole"
-            if len(cut) < len(facts.text)
-            else ""
-        )
-        language = "diff" if turn.command.name == "diff" else ""
-        turn.say(
-            NormalizedResponse(
-                title=f"📋 {facts.title}", text=more, blocks=(Block(language=language, text=cut),)
-            )
-        )
 
     def _instruct(self, turn: Turn) -> None:
         kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
@@ -319,7 +200,7 @@ class ProjectAgent:
             stored = board.admit(
                 turn.unit,
                 task,
-                self._limit(turn),
+                turn.max_tasks,
                 turn.now,
                 turn.incoming.id,
                 paused=bool(project and project.paused),
@@ -378,7 +259,7 @@ class ProjectAgent:
             task,
             result,
             cards.ended_badly(task, result),
-            self._limit(turn),
+            turn.max_tasks,
             turn.now,
             turn.incoming.id,
         )
@@ -527,115 +408,3 @@ class ProjectAgent:
             Intent(id=f"{token}:answer", kind="send", target=board.workflow_id(task.id), payload=payload),
             turn.now,
         )
-
-    def _audit(self, turn: Turn) -> None:
-        if turn.command.args.scope == "verify":
-            report = turn.unit.verify_audit()
-            if report.ok:
-                turn.say(
-                    NormalizedResponse(
-                        title=f"🛡️ The audit chain is whole: {report.entries} entries", tone=Tone.SUCCESS
-                    )
-                )
-            else:
-                turn.say(
-                    cards.refused(
-                        "The audit chain is broken",
-                        str(report.problem),
-                        "restore from a backup and find who had access",
-                    )
-                )
-            return
-        self._logs(turn)
-
-    def _list_projects(self, turn: Turn) -> None:
-        lines = tuple(
-            FieldLine(name=project.name, value=project.repository) for project in turn.unit.projects()
-        )
-        turn.say(NormalizedResponse(title="📋 Projects", fields=lines))
-
-    def _autonomy(self, turn: Turn) -> None:
-        project = turn.unit.project(turn.project)
-        if turn.command.args.level is not None:
-            turn.say(_later("Changing the autonomy level", "set `autonomy:` of the project in codespar.yaml"))
-            return
-        level = LEVELS[project.autonomy] if project else LEVELS[1]
-        turn.say(NormalizedResponse(title=f"🛡️ Autonomy L{level.level}: {level.name}", text=level.means))
-
-    def _memory(self, turn: Turn) -> None:
-        done = turn.unit.tasks(turn.project, limit=10)
-        lines = tuple(
-            FieldLine(name=task.id, value=f'{task.status.value}: "{task.instruction}"') for task in done
-        )
-        turn.say(
-            NormalizedResponse(
-                title=f"📋 What {board.project_agent(turn.project)} remembers last", fields=lines
-            )
-        )
-
-
-class Turn:
-    """What a handler works with: the unit, the message, its person, and a way to answer."""
-
-    def __init__(
-        self, unit: Unit, incoming: Incoming, command: Command | None, facts: Facts | None, now: datetime
-    ) -> None:
-        self.unit = unit
-        self.incoming = incoming
-        self._command = command
-        self.facts = facts
-        self.now = now
-        self.project = (command.project if command else None) or incoming.project
-        author = incoming.message.author
-        self.person = Person(id=incoming.person or author.id, name=author.name, role=author.role)
-        self._answers = 0
-
-    @property
-    def command(self) -> Command:
-        assert self._command is not None, "only messages that were understood reach a handler"
-        return self._command
-
-    def say(self, response: NormalizedResponse) -> None:
-        self._answers += 1
-        key = f"in{self.incoming.id}:{self._answers}"
-        self.unit.say(self.project, self.incoming.thread, key, response, self.now, self.incoming.id)
-
-    def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
-        self.unit.record(
-            at=self.now,
-            actor=self.person.name,
-            action=action,
-            project=self.project,
-            subject=subject,
-            detail=detail,
-        )
-
-
-def _not_understood(problem: NotUnderstood) -> NormalizedResponse:
-    near = ", ".join(f"`{name}`" for name in problem.suggestions)
-    return NormalizedResponse(
-        title="❌ I did not understand that",
-        tone=Tone.FAILURE,
-        text=problem.why,
-        fields=(
-            FieldLine(
-                name="Next",
-                value=f"did you mean {near}? `help` lists every command"
-                if near
-                else "`help` lists every command",
-            ),
-        ),
-    )
-
-
-def _not_configured(spec: CommandSpec) -> NormalizedResponse:
-    return _later(f"`{spec.name}`", spec.brought_by or "a later release brings it")
-
-
-def _later(what: str, why: str) -> NormalizedResponse:
-    return NormalizedResponse(
-        title=f"⏳ {what} is not configured yet",
-        tone=Tone.WARNING,
-        text=why,
-        fields=(FieldLine(name="Next", value="`help` shows what works now, `status` what is there"),),
-    )
