@@ -37,7 +37,7 @@ from codespar.domain.tasks import (
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Check, Forge, PatchRefused
 from codespar.sandbox.base import Job, ModelGateway, Order, Sandbox, Screening
-from codespar.store.base import Store
+from codespar.store.base import Store, StoreError
 
 log = structlog.get_logger(__name__)
 _TITLE = re.compile(
@@ -154,6 +154,8 @@ class TaskAgent:
             return self._cancelled(task)
         try:
             return await step(*arguments)
+        except StoreError:
+            raise  # the engine tries the step again
         except CodesparError as error:
             return failure(str(error))
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID, StepOptions
 
 from codespar.engine.base import Workflow, WorkflowContext
 
@@ -22,7 +22,7 @@ APPLICATION_VERSION = (
 
 
 class DurableContext:
-    """A running workflow's hands: steps, waits, sleep."""
+    """A running workflow's hands: steps, waits, sleep. A step that raises is tried again for a quarter of a minute: the database may be restarting."""
 
     def __init__(self, id: str) -> None:
         self._id = id
@@ -32,7 +32,14 @@ class DurableContext:
         return self._id
 
     async def step(self, name: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        return await DBOS.run_step_async({"name": name}, function, *arguments)
+        options: StepOptions = {
+            "name": name,
+            "retries_allowed": True,
+            "max_attempts": 6,
+            "interval_seconds": 0.5,
+            "backoff_rate": 2,
+        }
+        return await DBOS.run_step_async(options, function, *arguments)
 
     async def wait(self, topic: str, seconds: float) -> Any:
         return await DBOS.recv_async(topic, timeout_seconds=seconds)

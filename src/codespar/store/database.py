@@ -1,9 +1,9 @@
 """Where units of work are committed.
 
-SQLite has one writer: one thread with one connection, which commits in groups. Whatever waits when it comes round goes into one
-transaction, each unit in its own savepoint, so a failing unit rolls back alone and thirty-two callers share one fsync. Readers have their
-own connections. On PostgreSQL a unit is a transaction on a pooled connection. Either way a unit is a plain function: nothing can hold a
-write transaction across an await.
+One thread with one connection writes, and commits in groups. Whatever waits when it comes round goes into one transaction, each unit in
+its own savepoint, so a failing unit rolls back alone and thirty-two callers share one fsync. Units therefore never run beside each other,
+on either database: what one reads stays true until it is committed. Readers have their own connections and see a snapshot. A unit is a
+plain function: nothing can hold a write transaction across an await.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Database:
         self._lock: int | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._engine: Engine | None = None
-        self._threads: list[threading.Thread] = []
+        self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._held: Connection | None = None  # carries the advisory lock on PostgreSQL
 
@@ -81,20 +81,16 @@ class Database:
                 self._engine.dispose()
             self._release_lock()
             raise
-        writers = 1 if self._sqlite else 6
-        for number in range(writers):
-            thread = threading.Thread(target=self._write_loop, name=f"codespar-writer-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._writer = threading.Thread(target=self._write_loop, name="codespar-writer", daemon=True)
+        self._writer.start()
         self._readers = ThreadPoolExecutor(2 if self._sqlite else 6, thread_name_prefix="codespar-reader")
 
     async def close(self) -> None:
         """Commit what was handed in, then stop."""
-        for _ in self._threads:
+        if self._writer is not None:
             self._jobs.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, 10)
-        self._threads.clear()
+            await asyncio.to_thread(self._writer.join, 10)
+            self._writer = None
         if self._readers:
             self._readers.shutdown(wait=True)
         if self._held is not None:
@@ -140,6 +136,8 @@ class Database:
         with self._engine.connect() as connection:
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN")
+            else:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             answer = work(SqlUnit(connection))
             connection.rollback()
             return answer
@@ -154,16 +152,15 @@ class Database:
                 if first is None:
                     return
                 group = [first]
-                if self._sqlite:
-                    while len(group) < GROUP:
-                        try:
-                            more = self._jobs.get_nowait()
-                        except queue.Empty:
-                            break
-                        if more is None:
-                            self._jobs.put(None)
-                            break
-                        group.append(more)
+                while len(group) < GROUP:
+                    try:
+                        more = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                    if more is None:
+                        self._jobs.put(None)
+                        break
+                    group.append(more)
                 self._commit(connection, group)
 
     def _commit(self, connection: Connection, group: list[_Job]) -> None:
@@ -218,7 +215,7 @@ class Database:
             url = self.url.replace("postgresql://", "postgresql+psycopg://", 1).replace(
                 "postgres://", "postgresql+psycopg://", 1
             )
-            return create_engine(url, pool_size=14, pool_pre_ping=True)
+            return create_engine(url, pool_size=10, pool_pre_ping=True)
         engine = create_engine(self.url, connect_args={"check_same_thread": False})
 
         def configure(connection: Any, _record: Any) -> None:

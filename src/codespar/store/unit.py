@@ -258,7 +258,7 @@ class SqlUnit:
     # projects and agents
 
     def lock_project(self, name: str) -> None:
-        """Serialize decisions about one project between machines. SQLite has one writer, so nothing is needed there."""
+        """Serialize decisions about one project between processes. Within one, units never run beside each other."""
         if not self._sqlite:
             self._db.execute(select(t.projects.c.name).where(t.projects.c.name == name).with_for_update())
 
