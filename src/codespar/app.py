@@ -34,6 +34,7 @@ from codespar.domain.tasks import Thread
 from codespar.engine.starter import Starter
 from codespar.forges.base import Forge
 from codespar.forges.local import LocalForge
+from codespar.git import without_credentials
 from codespar.sandbox.base import EnvironmentSetup
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.gateway import Gateway
@@ -123,7 +124,7 @@ class App:
         settings = self._settings_of(project)
         return Workshop(
             name=project,
-            repository=settings.repository,
+            repository=without_credentials(settings.repository),
             model=self.settings.model.name,
             max_tasks=settings.max_concurrent_tasks,
             limits=settings.task_limits(self.settings),
@@ -137,13 +138,15 @@ class App:
     async def link(self, name: str, repository: str, by: Person) -> Project:
         """Link a repository: check that it can be worked on, then keep it."""
         known = await self.store.read(lambda unit: unit.project(name))
+        shown = without_credentials(repository)
         if known is not None:
             if known.repository == repository:
                 return known
-            raise CodesparError(
-                f"project {name} is linked to {known.repository}; choose another name, or unlink it first"
-            )
-        settings = ProjectSettings(name=name, repository=repository)
+            if known.repository != shown:
+                raise CodesparError(
+                    f"project {name} is linked to {known.repository}; choose another name, or unlink it first"
+                )
+        settings = ProjectSettings(name=name, repository=shown)
         forge = LocalForge(self.folder / "repos" / name, repository)
         await forge.sync()
         self._projects[name] = settings
@@ -158,7 +161,7 @@ class App:
                 action="project.linked",
                 project=name,
                 subject=name,
-                detail={"repository": repository},
+                detail={"repository": shown},
             )
             return project
 
@@ -293,7 +296,7 @@ class App:
         known = unit.project(settings.name)
         project = Project(
             name=settings.name,
-            repository=settings.repository,
+            repository=without_credentials(settings.repository),
             autonomy=known.autonomy if known else settings.autonomy,
             paused=known.paused if known else False,
             created_at=known.created_at if known else at,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,13 +37,19 @@ SAFE_CONFIG = (
 )
 
 
+def without_credentials(text: str) -> str:
+    """The text with `user:password@` taken out of every URL in it, also where the password has an `@` of its own."""
+    return re.sub(r"://[^/\s'\"]*@", "://", text)
+
+
 class GitError(CodesparError):
-    """git refused. `stderr` is what it said; the arguments carry no credentials."""
+    """git refused. `stderr` is what it said. Neither it nor the message shows credentials of a URL."""
 
     def __init__(self, arguments: tuple[str, ...], code: int, stderr: str) -> None:
         self.code = code
-        self.stderr = stderr.strip()
-        super().__init__(f"git {' '.join(arguments[:6])} ended with {code}: {self.stderr[-2000:]}")
+        self.stderr = without_credentials(stderr.strip())
+        shown = without_credentials(" ".join(arguments[:6]))
+        super().__init__(f"git {shown} ended with {code}: {self.stderr[-2000:]}")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -35,7 +37,7 @@ from codespar.forges.base import (
 )
 
 PULLS = "refs/codespar/pulls"
-ZERO = "0" * 40
+_SOURCE = "source"  # the file that keeps a URL with credentials, for its owner alone
 _MODES = {"100644", "100755", "120000", "000000"}
 _MAX_FILE = 1024**2
 _RACES = 20  # how often a lost compare-and-swap is tried again
@@ -46,8 +48,9 @@ class LocalForge:
 
     def __init__(self, folder: Path, source: str) -> None:
         self._folder = folder
-        self._source = str(Path(source).expanduser().resolve()) if _is_path(source) else source
-        self._shown = _without_credentials(self._source)
+        given = str(Path(source).expanduser().resolve()) if _is_path(source) else source
+        self._shown = git.without_credentials(given)
+        self._source = given if given != self._shown else _kept_source(folder, self._shown)
         self._base = folder / "base.git"
         self._forge = folder / "forge.git"
         self._lock = asyncio.Lock()
@@ -61,8 +64,8 @@ class LocalForge:
 
     async def sync(self) -> tuple[str, str]:
         async with self._lock:
-            await self._create()
             branch, commit = await self._remote_head()
+            await self._create("sha256" if len(commit) == 64 else "sha1")
             known = (
                 await self._try(
                     "rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self._base
@@ -71,12 +74,23 @@ class LocalForge:
             if known != commit:
                 refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
                 try:
-                    await git.run("fetch", "--quiet", "--no-tags", self._source, refspec, cwd=self._base)
+                    # a shallow clone is worked on as it is: its oldest commits simply have no parents here
+                    await git.run(
+                        "fetch",
+                        "--quiet",
+                        "--no-tags",
+                        "--update-shallow",
+                        self._source,
+                        refspec,
+                        cwd=self._base,
+                    )
                 except git.GitError as error:
                     raise RepositoryUnusable(
                         f"{self._shown} cannot be fetched: {_clean(error.stderr)}"
                     ) from error
                 commit = await git.run("rev-parse", f"refs/heads/{branch}", cwd=self._base)
+                if (shallow := self._base / "shallow").exists():
+                    shutil.copyfile(shallow, self._forge / "shallow")
             if self._branch != branch:
                 await git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=self._base)
                 self._branch = branch
@@ -93,21 +107,44 @@ class LocalForge:
         named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told, re.MULTILINE)
         at = re.search(r"^([0-9a-f]{40,64})\tHEAD$", told, re.MULTILINE)
         if at is None:
-            raise RepositoryUnusable(f"{self._shown} is empty: commit and push a first file, then try again")
+            raise RepositoryUnusable(await self._why_no_head())
         if named is None:
             raise RepositoryUnusable(
                 f"HEAD of {self._shown} is detached: check out its default branch (git switch <branch>), then try again"
             )
         return named[1], at[1]
 
-    async def _create(self) -> None:
+    async def _why_no_head(self) -> str:
+        told = await self._try("ls-remote", "--heads", self._source) or ""
+        if heads := re.findall(r"\trefs/heads/(\S+)", told):
+            return (
+                f"HEAD of {self._shown} names a branch that does not exist; it has {', '.join(heads[:5])}. "
+                f"Set the default branch there (git symbolic-ref HEAD refs/heads/{heads[0]}), then try again"
+            )
+        return f"{self._shown} is empty: commit and push a first file, then try again"
+
+    async def _create(self, object_format: str) -> None:
+        if self._source != self._shown:
+            self._keep_source()
         if (self._forge / "HEAD").exists():
             return
         for bare in (self._base, self._forge):
             bare.mkdir(parents=True, exist_ok=True)
-            await git.run("init", "--quiet", "--bare", str(bare))
+            await git.run("init", "--quiet", "--bare", f"--object-format={object_format}", str(bare))
         alternates = self._forge / "objects" / "info" / "alternates"
         alternates.write_text(f"{(self._base / 'objects').resolve()}\n")
+
+    def _keep_source(self) -> None:
+        """Keep the URL's credentials where only this user reads them, so that nothing else has to hold them."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / _SOURCE
+        if path.exists() and path.read_text().strip() == self._source:
+            return
+        unfinished = path.with_suffix(".part")
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(self._source + "\n")
+        unfinished.replace(path)
 
     async def read_file(self, commit: str, path: str) -> bytes | None:
         entry = await git.run("ls-tree", "-l", commit, "--", path, cwd=self._base)
@@ -456,7 +493,7 @@ class LocalForge:
         tree = await git.run("mktree", cwd=self._forge, stdin=f"100644 blob {blob}\tpull.json\n".encode())
         commit = await self._commit(tree, [before] if before else [], f"PR #{number}\n", "CodeSpar", at)
         code, _ = await git.run_bytes(
-            "update-ref", f"{PULLS}/{number}", commit, before or ZERO, cwd=self._forge, ok_codes=(0, 1, 128)
+            "update-ref", f"{PULLS}/{number}", commit, before or "", cwd=self._forge, ok_codes=(0, 1, 128)
         )
         return code == 0
 
@@ -498,13 +535,18 @@ def _is_path(source: str) -> bool:
     return "://" not in source and not re.match(r"^[\w.-]+@[\w.-]+:", source)
 
 
-def _without_credentials(source: str) -> str:
-    return re.sub(r"://[^/@]*@", "://", source)
+def _kept_source(folder: Path, shown: str) -> str:
+    """The URL with the credentials that came when the repository was linked, where there were any; else `shown`."""
+    try:
+        kept = (folder / _SOURCE).read_text().strip()
+    except FileNotFoundError:
+        return shown
+    return kept if git.without_credentials(kept) == shown else shown
 
 
 def _clean(stderr: str) -> str:
     """git's own words on one line, without credentials."""
-    return _without_credentials(" ".join(stderr.split()))[-600:]
+    return git.without_credentials(" ".join(stderr.split()))[-600:]
 
 
 def _leaves_tree(folder: Sequence[str], target: str) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from codespar.store import tables
 from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, Unit
@@ -242,11 +242,14 @@ class Database:
                     if "alembic_version" in names
                     else None
                 )
-        except OperationalError as error:
+        except DBAPIError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
-            raise StoreError(
-                f"the database {shown} cannot be opened: {error.orig}. Check `database_url` and that the server runs."
-            ) from error
+            advice = (
+                "If the file is damaged, stop here and restore it from a backup; otherwise check its rights."
+                if self._sqlite
+                else "Check `database_url` and that the server runs."
+            )
+            raise StoreError(f"the database {shown} cannot be opened: {error.orig}. {advice}") from error
         if found == SCHEMA_REVISION:
             return
         if found is None and not names:
@@ -260,6 +263,11 @@ class Database:
                     text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": SCHEMA_REVISION}
                 )
             return
+        if found is None and names != {"alembic_version"}:
+            raise StoreError(
+                f"the database {self._engine.url.render_as_string(hide_password=True)} holds tables of another program"
+                f" ({', '.join(sorted(names)[:3])}). Give codespar a database of its own."
+            )
         from codespar.store.migrate import known_revisions, upgrade
 
         if found is not None and found not in known_revisions():

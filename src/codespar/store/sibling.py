@@ -26,7 +26,9 @@ def _engine_database(url: str) -> str:
                 "SELECT 1 FROM pg_database WHERE datname = %s", [theirs.database]
             ).fetchone()
             if found is None:
-                with suppress(psycopg.errors.DuplicateDatabase):  # another server was faster
+                with suppress(
+                    psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation
+                ):  # another server was faster
                     connection.execute(
                         sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(theirs.database)))
                     )
