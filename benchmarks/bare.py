@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,13 @@ async def _serve(folder: Path, port: int) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal seen
-        body, more = b"", scope["method"] == "POST"
+        body, more = b"", True
         while more:
             part = await receive()
             body += part.get("body", b"")
             more = part.get("more_body", False)
-        if body:
-            seen += 1
-            await writer.insert(("bare", str(seen), body.decode(), str(time.time())))
+        seen += 1
+        await writer.insert(("bare", str(seen), body.decode(), str(time.time())))
         answer = b'{"accepted":true}'
         headers = [
             (b"content-type", b"application/json"),
@@ -104,11 +102,9 @@ def bare_handler(folder: Path, port: int) -> Iterator[Path]:
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(folder), str(port)], cwd=ROOT)
     try:
         for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1):
-                    break
-            except urllib.error.URLError:
-                time.sleep(0.05)
+            with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), 1)):
+                break
+            time.sleep(0.05)
         else:
             raise RuntimeError(f"the bare handler does not answer on port {port}")
         yield folder / "bare.sqlite"

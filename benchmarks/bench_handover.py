@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import IDLE, all_ended, begun, events_of, first_line, moment, warm
 from tests.support.house import House
 from tests.support.repositories import repository
+
+from benchmarks.tasks import IDLE, all_ended, begun, events_of, first_line, moment, warm
 
 HANDOVERS = {1: 8, 2: 11, 3: 12}  # for each number of slots
 NOBODY = "none in the table: reported"
@@ -84,7 +85,7 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
 async def _listen(house: House, told: dict[str, float]) -> None:
     """Keep when a client first saw that a task runs."""
     async for event in house.client.events():
-        if event.name == "task" and event.data["status"] != "queued":
+        if event.kind == "task" and event.data["status"] != "queued":
             told.setdefault(event.data["id"], time.time())
 
 

@@ -16,11 +16,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.support.house import House, free_port
+from tests.support.repositories import repository
+
 from benchmarks.bare import bare_handler, rows
 from benchmarks.load import Measured, measure, message, padded, signed
 from codespar.scripted.script import Library
-from tests.support.house import House, free_port
-from tests.support.repositories import repository
 
 CONNECTIONS = 32
 SIZE = 8192  # bytes of a body

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import WRITES, all_ended, begun, moment
 from tests.support.house import House
 from tests.support.repositories import repository
+
+from benchmarks.tasks import WRITES, all_ended, begun, moment
 
 ANSWER = 8.0  # seconds that the model takes for one answer
 TOGETHER = 3

@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import IDLE, begun, first_line, moment, warm
 from tests.support.house import House
 from tests.support.repositories import repository
+
+from benchmarks.tasks import IDLE, begun, first_line, moment, warm
 
 STARTS = 12
 

@@ -7,6 +7,7 @@ linked projects, in the process that linked them and all processes under it, fro
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import statistics
@@ -14,14 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from codespar.scripted.script import Library
 from tests.support.house import House
 from tests.support.repositories import repository
+
+from codespar.scripted.script import Library
 
 STARTS = 5
 PROJECTS = 100
@@ -34,12 +34,12 @@ IMPORTS = "import uvicorn, fastapi, sqlalchemy"
 async def _measure(folder: Path) -> list[dict[str, Any]]:
     ready: list[float] = []
     peer: list[float] = []
-    house = House(folder / "house", Library({}))
-    house.write_config()
-    for _ in range(STARTS):
-        peer.append(await asyncio.to_thread(_imports))
-        ready.append(await asyncio.to_thread(_start, house))
-    async with house:
+    async with House(folder / "empty", Library({})) as house:
+        await house.down()
+        for _ in range(STARTS):
+            peer.append(await asyncio.to_thread(_imports))
+            ready.append(await asyncio.to_thread(_start, house))
+    async with House(folder / "full", Library({})) as house:
         bare = repository(folder / "repository.git", config=None)
         for number in range(PROJECTS):
             await house.link(f"project-{number}", bare)
@@ -48,7 +48,8 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
         await asyncio.sleep(IDLE)
         busy = (_cpu_seconds(house.pid) - before) / (time.monotonic() - began) * 100
         memory = sum(_resident(pid) for pid in _tree(house.pid)) / 1024**2
-    again = await asyncio.to_thread(_start, house)
+        await house.down()
+        again = await asyncio.to_thread(_start, house)
     value, imports = statistics.median(ready), statistics.median(peer)
     return [
         {
@@ -112,11 +113,14 @@ def _start(house: House) -> float:
 
 
 def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (http.client.HTTPException, OSError):
         return False
+    finally:
+        connection.close()
 
 
 def _tree(pid: int) -> list[int]:

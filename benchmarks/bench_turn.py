@@ -12,11 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.house import House, free_port
+from tests.support.repositories import repository
+
 from benchmarks.bare import bare_handler
 from benchmarks.load import Measured, measure, message
 from codespar.scripted.script import Library
-from tests.support.house import House, free_port
-from tests.support.repositories import repository
 
 CONNECTIONS = 16
 TURNS = 2500  # a round

@@ -108,9 +108,7 @@ async def _run(port: int, requests: list[bytes], connections: int) -> Measured:
 class _Connection(asyncio.Protocol):
     """Sends, waits for the whole answer, sends the next."""
 
-    def __init__(
-        self, rest: Iterator[bytes], latencies: list[float], end: asyncio.Future[None]
-    ) -> None:
+    def __init__(self, rest: Iterator[bytes], latencies: list[float], end: asyncio.Future[None]) -> None:
         self._rest = rest
         self._latencies = latencies
         self._end = end

@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from codespar.scripted.script import Library, Script, Turn, write
 from tests.support.house import House
+
+from codespar.scripted.script import Library, Script, Turn, write
 
 IDLE = Library({}, otherwise=Script((Turn("There is nothing to do."),)))
 """One answer without a tool: the task ends at the harvest, having changed nothing."""

@@ -64,7 +64,17 @@ def promote(unit: Unit, project: str, limit: int, now: datetime) -> list[Task]:
         running = _grant(unit, task, now)
         known = unit.open_tasks(project)
         active, remaining = len(slots.running(known)), len(slots.queue(known))
-        step = f"{task.id}:dequeued:{task.attempt}"
+        if task.resumes:
+            unit.say(
+                project,
+                task.thread,
+                f"{task.id}:goes-on:{task.attempt}",
+                cards.goes_on(running, active, limit),
+                now,
+            )
+            begun.append(running)
+            continue
+        step = f"{task.id}:dequeued"
         unit.say(project, task.thread, step, cards.dequeued(running, 1, active, limit), now)
         unit.say(
             project,

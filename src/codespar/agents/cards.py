@@ -71,6 +71,16 @@ def dequeued(task: Task, place: int, active: int, limit: int) -> NormalizedRespo
     )
 
 
+def goes_on(task: Task, active: int, limit: int) -> NormalizedResponse:
+    """The answer was yes and a slot is free."""
+    return NormalizedResponse(
+        title=f"🔧 Task Goes On ({task.id})",
+        tone=Tone.PROGRESS,
+        fields=(_line("Task", f'"{task.instruction}"'), _line("Active tasks", f"{active}/{limit}")),
+        agent=task.id,
+    )
+
+
 def dequeued_notice(task: Task, place: int, remaining: int) -> NormalizedResponse:
     return NormalizedResponse(
         title=f'Task dequeued: "{task.instruction}" (was position {place}, {remaining} remaining in queue)',

@@ -157,7 +157,13 @@ class TaskAgent:
         except StoreError:
             raise  # the engine tries the step again
         except CodesparError as error:
-            return failure(str(error))
+            return failure(str(error), patch=self._newest_patch(task))
+
+    def _newest_patch(self, task: Task) -> str | None:
+        """What the task has made so far, in whichever attempt."""
+        attempts = range(task.attempt, 0, -1)
+        made = (str(self._folder(task.id, attempt) / "out" / "changes.patch") for attempt in attempts)
+        return next((patch for patch in made if _kept(patch)), None)
 
     # prepare
 
@@ -346,7 +352,7 @@ class TaskAgent:
             return failure(
                 "the task changed nothing",
                 last_line=str(worked["summary"])[:500],
-                next_step=f"say more exactly what should change, or `retry {task_id}`",
+                next_step=f"say more exactly what should change (files that .gitignore names do not count), or `retry {task_id}`",
             )
         title = pull_title(str(worked["summary"]), task)
         branch = f"codespar/{task_id}-{slug(task.instruction)}"

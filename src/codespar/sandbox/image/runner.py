@@ -53,6 +53,11 @@ from typing import IO, Any
 WORK = "/tmp/work"
 HOME = "/tmp/home"
 OURS = "/tmp/.codespar"  # git directory of the harvest and the ballast: not the agent's business
+STEERING = tuple(  # what steers the coding CLI counts only as it stands at the base commit, also in work that goes on
+    f"{folder}{name}"
+    for name in ("CLAUDE.md", "CLAUDE.local.md", ".claude/*", ".mcp.json")
+    for folder in ("", "*/")
+)
 LOG_TAIL = 1024**2  # bytes of test output kept
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 FULL = re.compile(rb"ENOSPC|No space left on device")
@@ -130,6 +135,8 @@ def make_repository(directory: str, base: str) -> None:
     git(*arguments, directory=directory)
     with open(f"{directory}/objects/info/alternates", "w") as file:
         file.write("/workspace/objects\n")
+    if os.path.exists("/workspace/shallow"):
+        shutil.copy("/workspace/shallow", f"{directory}/shallow")
 
 
 def make_tree(spec: dict[str, Any]) -> None:
@@ -148,7 +155,7 @@ def make_tree(spec: dict[str, Any]) -> None:
     shutil.copy(f"{aside}/index", f"{own}/index")
     patch = f"{IN}/earlier.patch"
     if os.path.exists(patch) and os.path.getsize(patch):
-        git("apply", "--whitespace=nowarn", patch, directory=own)
+        git("apply", "--whitespace=nowarn", *(f"--exclude={path}" for path in STEERING), patch, directory=own)
     with open(f"{HOME}/.gitconfig", "w") as file:
         file.write(
             "[user]\n\tname = CodeSpar\n\temail = codespar@localhost\n[safe]\n\tdirectory = *\n[gc]\n\tauto = 0\n"
@@ -324,6 +331,7 @@ def prompt(spec: dict[str, Any]) -> str:
     if context.get("earlierPatch"):
         parts.append(
             "The work tree already holds your own earlier, unfinished change to this instruction: go on from it."
+            " Changes to CLAUDE.md, .claude/ and .mcp.json were left out; make them again where they are part of the instruction."
         )
     given = [
         ("repository-map", context.get("repositoryMap", "")),
