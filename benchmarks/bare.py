@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ async def _serve(folder: Path, port: int) -> None:
 
 
 @contextmanager
-def bare_handler(folder: Path, port: int) -> Iterator[Path]:
+def bare_handler(folder: Path, port: int) -> Generator[Path]:
     """The handler in a process of its own, ready. Gives the path of its database."""
     folder.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(folder), str(port)], cwd=ROOT)

@@ -106,6 +106,9 @@ class App:
     def metrics(self) -> bytes:
         return self.metrics_page.render()
 
+    def project_names(self) -> list[str]:
+        return sorted(self._projects)
+
     def forge(self, project: str) -> Forge:
         if project not in self._forges:
             settings = self._settings_of(project)

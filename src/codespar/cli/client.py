@@ -180,9 +180,9 @@ class Client:
     async def messages(self, thread: str, after: int) -> list[Json]:
         """Everything in a thread that is new or changed since the cursor."""
         found: list[Json] = []
-        while page := (await self.get("/api/v1/messages", thread=thread, after=after))["messages"]:
-            found += page
-            after = max(int(message["seq"]) for message in page)
+        while (page := await self.get("/api/v1/messages", thread=thread, after=after))["cursor"] != after:
+            found += page["messages"]
+            after = int(page["cursor"])
         return found
 
     async def events(self, project: str | None = None, after: int | None = None) -> AsyncIterator[Event]:

@@ -30,7 +30,7 @@ from codespar.domain.people import Permission, Person, may, who_could
 from codespar.domain.slots import position
 from codespar.domain.tasks import Task, Thread
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
-from codespar.store.base import Outgoing, Project, Unit
+from codespar.store.base import Outgoing, Unit
 from codespar.web.base import House, NoSuchProject
 
 MAX_BODY = 256 * 1024  # bytes of a request
@@ -61,7 +61,7 @@ class PostedProject(Value):
     repository: str = Field(min_length=1, max_length=1000)
 
 
-def authenticated(request: Request, authorization: Annotated[str | None, Header()] = None) -> Person:
+async def authenticated(request: Request, authorization: Annotated[str | None, Header()] = None) -> Person:
     """The person whose bearer token the request carries. Raises `ApiError` (401)."""
     scheme, _, token = (authorization or "").partition(" ")
     house: House = request.app.state.house
@@ -94,14 +94,14 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         title="CodeSpar", version=__version__, description=__doc__ or "", docs_url=None, redoc_url=None
     )
 
-    async def chosen(name: str | None) -> Project:
-        projects = await house.store.read(lambda unit: unit.projects())
-        if name is None and len(projects) == 1:
-            return projects[0]
-        for project in projects:
-            if project.name == name:
-                return project
-        known = ", ".join(project.name for project in projects) or "none is linked yet"
+    def chosen(name: str | None) -> str:
+        """The project that is meant. Raises `ApiError`."""
+        names = house.project_names()
+        if name is None and len(names) == 1:
+            return names[0]
+        if name in names:
+            return str(name)
+        known = ", ".join(names) or "none is linked yet"
         if name is None:
             raise ApiError(
                 422, "project_needed", "several projects are linked: say which", f"one of: {known}"
@@ -139,11 +139,11 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     # messages
 
     @app.post("/api/v1/messages", tags=["messages"])
-    async def post_message(posted: PostedMessage, caller: Caller) -> dict[str, Any]:
-        project = await chosen(posted.project)
+    async def post_message(posted: PostedMessage, caller: Caller) -> JSONResponse:
+        project = chosen(posted.project)
         thread = Thread(
             channel=Channel.CLI,
-            conversation=project.name,
+            conversation=project,
             thread_id=posted.thread or caller.id,
             person=caller.id,
         )
@@ -156,13 +156,15 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
             thread_id=thread.thread_id,
             timestamp=clock(),
         )
-        incoming, answers = await house.take_in(project.name, caller, thread, message)
-        return {
-            "messageId": incoming,
-            "thread": thread.key,
-            "project": project.name,
-            "responses": [_message(sent) for sent in answers],
-        }
+        incoming, answers = await house.take_in(project, caller, thread, message)
+        return JSONResponse(
+            {
+                "messageId": incoming,
+                "thread": thread.key,
+                "project": project,
+                "responses": [_message(sent) for sent in answers],
+            }
+        )
 
     @app.get("/api/v1/messages", tags=["messages"])
     async def get_messages(
@@ -170,10 +172,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         thread: Annotated[str | None, Query(max_length=300)] = None,
         after: Annotated[int, Query(ge=0, le=2**53)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
+        """Messages after a cursor, oldest first. `cursor` is where to go on; it is `after` itself when there is nothing more."""
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.messages(thread, after, limit))
-        return {"messages": [_message(sent) for sent in found if _may_read(caller, sent)]}
+        shown = [_message(sent) for sent in found if _may_read(caller, sent)]
+        return JSONResponse({"messages": shown, "cursor": found[-1].seq if found else after})
 
     @app.get("/api/v1/events", tags=["messages"])
     async def events(
@@ -242,19 +246,18 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         caller: Caller, project: str | None = None, state: PullState | None = None
     ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_DIFFS)
-        chosen_project = await chosen(project)
-        found = await house.forge(chosen_project.name).list_pulls(state)
+        found = await house.forge(chosen(project)).list_pulls(state)
         return {"prs": [_pull(pull) for pull in found]}
 
     @app.get("/api/v1/prs/{project}/{number}", tags=["prs"])
     async def pull(project: str, number: int, caller: Caller) -> dict[str, Any]:
         needs(caller, Permission.VIEW_DIFFS)
-        return _pull(await house.forge((await chosen(project)).name).get_pull(number))
+        return _pull(await house.forge(chosen(project)).get_pull(number))
 
     @app.get("/api/v1/prs/{project}/{number}/diff", tags=["prs"])
     async def pull_diff(project: str, number: int, caller: Caller) -> PlainTextResponse:
         needs(caller, Permission.VIEW_DIFFS)
-        forge = house.forge((await chosen(project)).name)
+        forge = house.forge(chosen(project))
         found = await forge.get_pull(number)
         return PlainTextResponse(await forge.diff(found.base_commit, found.head_commit))
 
@@ -284,7 +287,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         caller: Caller, q: Annotated[str, Query(min_length=1, max_length=500)], project: str | None = None
     ) -> dict[str, Any]:
         needs(caller, Permission.VIEW_DIFFS)
-        name = (await chosen(project)).name
+        name = chosen(project)
         _, commit = await house.forge(name).sync()
         await house.index(name).update(house.forge(name).base_repository, commit)
         return {"hits": [asdict(hit) for hit in await house.index(name).search(q)], "commit": commit}
