@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import pytest_asyncio
 
 from codespar.cli.client import Json, Refused
 from codespar.scripted.script import Library, Script, Turn, bash, pause, write
-from support.githttp import GitServer
 from support.house import House
 from support.repositories import IDENTITY, branches, commit, git, repository
 
@@ -290,7 +288,9 @@ def make_big(folder: Path) -> Path:
     parts = [b"commit refs/heads/main\ncommitter Ada <ada@example.org> 0 +0000\ndata 5\nfirst\n"]
     for number in range(5000):
         text = f"def function_{number}():\n    return {number}\n".encode()
-        parts.append(f"M 644 inline src/p{number % 50}/m{number}.py\ndata {len(text)}\n".encode() + text + b"\n")
+        parts.append(
+            f"M 644 inline src/p{number % 50}/m{number}.py\ndata {len(text)}\n".encode() + text + b"\n"
+        )
     parts.append(f"M 644 inline noise.bin\ndata {len(noise)}\n".encode() + noise + b"\n")
     raw("-c", "core.compression=0", "fast-import", "--quiet", cwd=path, stdin=b"".join(parts))
     return path
@@ -402,13 +402,20 @@ async def finished(house: House, tmp_path_factory: pytest.TempPathFactory) -> As
             await house.link(name, kind.url(path))
             id = await house.instruct(name, f"kind {name}: do it")
             deadline = asyncio.get_running_loop().time() + 120
-            while (task := await house.task(id))["status"] not in ("completed", "failed", "cancelled", "waiting"):
+            while (task := await house.task(id))["status"] not in (
+                "completed",
+                "failed",
+                "cancelled",
+                "waiting",
+            ):
                 assert asyncio.get_running_loop().time() < deadline, (name, task["phase"])
                 await asyncio.sleep(0.1)
             return Outcome(path, task)
 
     only = os.environ.get("ONLY", "").split()
-    runs = {name: asyncio.create_task(run(name, kind)) for name, kind in KINDS.items() if not only or name in only}
+    runs = {
+        name: asyncio.create_task(run(name, kind)) for name, kind in KINDS.items() if not only or name in only
+    }
 
     async def wait(name: str) -> Outcome:
         return await runs[name]
@@ -433,7 +440,9 @@ async def refused_link(house: House, name: str, source: Path | str) -> str:
 async def test_an_empty_repository_is_refused_until_it_has_a_commit(house: House, tmp_path: Path) -> None:
     path = tmp_path / "empty.git"
     git("init", "-q", "--bare", str(path), cwd=tmp_path)
-    assert "is empty: commit and push a first file, then try again" in await refused_link(house, "empty", path)
+    assert "is empty: commit and push a first file, then try again" in await refused_link(
+        house, "empty", path
+    )
     tree = worktree(tmp_path / "tree", one_file)
     git("push", "-q", str(path), "HEAD:refs/heads/trunk", cwd=tree)
     told = await refused_link(house, "empty", path)
@@ -468,7 +477,9 @@ async def test_a_path_with_spaces_and_unicode_and_a_branch_called_trunk(finished
         assert git("rev-parse", f"{done.head}~", cwd=done.repository) == base
 
 
-async def test_a_persons_own_work_tree_stays_exactly_as_it_is(finished: Finished, house: House, tmp_path: Path) -> None:
+async def test_a_persons_own_work_tree_stays_exactly_as_it_is(
+    finished: Finished, house: House, tmp_path: Path
+) -> None:
     done = await finished("own-tree")
     tree = done.repository
     assert done.changed == {b"new.txt"} and not (tree / "new.txt").exists()
@@ -522,7 +533,9 @@ async def test_modes_binaries_renames_deletions_and_changes_of_kind(finished: Fi
     assert done.content(b"image.bin") == data[:100] + b"\0new\0" + data[100:]
     assert done.content(b"new.bin") == bytes(range(255, -1, -1))
     assert done.content(b"deep/new name.txt") == b"moved\n" * 20
-    assert done.new.keys().isdisjoint({b"old name.txt", b"gone.txt", b"empty", b"folder-then-file/a", b"pipe"})
+    assert done.new.keys().isdisjoint(
+        {b"old name.txt", b"gone.txt", b"empty", b"folder-then-file/a", b"pipe"}
+    )
     assert done.content(b"file-then-folder/b") == b"b" and done.content(b"folder-then-file") == b"now a file"
     assert done.content(b"folder-then-link") == b"deep" and done.content(b"link-then-folder/c") == b"c"
     assert done.content(b"no-newline") == b"no newline still" and done.content(b"empty too") == b""
@@ -542,7 +555,13 @@ async def test_a_work_tree_larger_than_the_limit_says_which_limit(finished: Fini
 
 async def test_what_a_task_does_to_its_git_directory_has_no_effect(finished: Finished, house: House) -> None:
     done = await finished("hostile")
-    assert done.changed == {b".gitattributes", b"fake/x.txt", b"good.txt", b"hooks/pre-commit", b"nested/in.txt"}
+    assert done.changed == {
+        b".gitattributes",
+        b"fake/x.txt",
+        b"good.txt",
+        b"hooks/pre-commit",
+        b"nested/in.txt",
+    }
     assert list((house.folder / "data").rglob("pwned")) == []
 
 

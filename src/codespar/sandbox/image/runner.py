@@ -111,6 +111,8 @@ def git(
         "GIT_DIR": directory,
         "GIT_WORK_TREE": WORK,
     }
+    if index:
+        environment["GIT_INDEX_FILE"] = index
     ended = subprocess.run(
         ["git", *settings, *arguments],
         cwd=WORK,
@@ -151,7 +153,17 @@ def make_tree(spec: dict[str, Any]) -> None:
         with open(f"{directory}/HEAD", "w") as file:
             file.write(base + "\n")
     git("read-tree", base, directory=aside)
-    git("checkout-index", "--all", "--force", "--index", directory=aside)
+    try:
+        git("checkout-index", "--all", "--force", "--index", directory=aside)
+    except Trouble as trouble:  # git does not say that the disk is full
+        room = os.statvfs("/tmp")
+        listed = git("ls-tree", "-r", "-l", "-z", "--full-tree", base, directory=aside).split(b"\0")
+        size = sum(int(entry.split(None, 4)[3]) for entry in listed if entry[:3] in (b"100", b"120"))
+        if size > room.f_blocks * room.f_frsize * 0.9 or tmp_is_full():
+            raise Trouble(
+                f"No space left on device: the files of {base[:12]} have {size // 1024**2} MiB"
+            ) from trouble
+        raise
     shutil.copy(f"{aside}/index", f"{own}/index")
     patch = f"{IN}/earlier.patch"
     if os.path.exists(patch) and os.path.getsize(patch):
@@ -167,10 +179,18 @@ def make_tree(spec: dict[str, Any]) -> None:
         )
 
 
-def hide_nested_repositories() -> None:
-    """Move `.git` of repositories the agent made inside the work tree away: their files are part of the change, they are not."""
+def make_collectable() -> None:
+    """Move `.git` of repositories inside the work tree away, for their files are part of the change and they are not; and make
+    readable what the agent made unreadable: git would fail over such a file, and pass over such a folder without a word."""
     found: list[str] = []
     for folder, names, files in os.walk(WORK):
+        for name in (*names, *files):
+            path = os.path.join(folder, name)
+            if not os.access(path, os.R_OK | os.X_OK if name in names else os.R_OK) and not os.path.islink(
+                path
+            ):
+                with contextlib.suppress(PermissionError):  # git says which one it cannot read
+                    os.chmod(path, os.stat(path).st_mode | (0o700 if name in names else 0o400))
         if folder == WORK:
             names[:] = [name for name in names if name != ".git"]
             continue
@@ -181,13 +201,52 @@ def hide_nested_repositories() -> None:
         os.rename(path, f"{OURS}/nested-{number}")
 
 
+STAT = re.compile(
+    rb"([^\0]+)\0  ctime: (\d+):(\d+)\n  mtime: (\d+):(\d+)\n  dev: \d+\tino: (\d+)\n  uid: \d+\tgid: \d+\n  size: (\d+)\t[^\n]*\n"
+)
+
+
+def give_back_untouched(directory: str, before: str, base: str) -> None:
+    """Take out of the index what `git add` made of files nobody touched.
+
+    By attributes (`text`, `eol`, `ident`), adding a file can give another blob than the one it was checked out from, and git looks
+    at any file that is not older than the index. The index `before` the adding knows to the nanosecond how each was checked out.
+    """
+    raw = git("diff", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", base, directory=directory)
+    fields = raw.split(b"\0")
+    modified: dict[bytes, bytes] = {}
+    for facts, path in zip(fields[::2], fields[1::2]):  # noqa: B905
+        old_mode, mode, old, _, status = facts.lstrip(b":").split(b" ")
+        if status == b"M" and mode == old_mode:
+            modified[path] = old_mode + b" " + old + b"\t" + path + b"\0"
+    if not modified:
+        return
+    untouched: list[bytes] = []
+    for known in STAT.finditer(git("ls-files", "-z", "--debug", directory=directory, index=before)):
+        path = known[1]
+        if path not in modified:
+            continue
+        found = os.lstat(os.path.join(os.fsencode(WORK), path))
+        ctime, mtime = divmod(found.st_ctime_ns, 10**9), divmod(found.st_mtime_ns, 10**9)
+        seen = (*ctime, *mtime, found.st_ino & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+        if seen == tuple(int(number) for number in known.groups()[1:]):
+            untouched.append(modified[path])
+    if untouched:
+        with open(f"{OURS}/untouched", "w+b") as file:
+            file.write(b"".join(untouched))
+            file.seek(0)
+            git("update-index", "-z", "--index-info", directory=directory, stdin=file)
+
+
 def harvest(spec: dict[str, Any]) -> None:
     """Write `changes.patch`: everything that differs from the base commit, whatever the agent did to its own git directory."""
     directory = f"{OURS}/git"
     for leftover in (f"{OURS}/ballast", f"{directory}/index.lock"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(leftover)
-    hide_nested_repositories()
+    make_collectable()
+    before = f"{OURS}/index-before"
+    shutil.copy(f"{directory}/index", before)
     try:
         git("add", "--all", directory=directory)
     except Trouble as trouble:
@@ -195,6 +254,7 @@ def harvest(spec: dict[str, Any]) -> None:
             raise
         shutil.rmtree(HOME, ignore_errors=True)
         git("add", "--all", directory=directory)
+    give_back_untouched(directory, before, str(spec["baseCommit"]))
     unfinished = f"{OUTPUT}/changes.patch.part"
     with open(unfinished, "wb") as file:
         git(

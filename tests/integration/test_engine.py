@@ -1,0 +1,126 @@
+"""The durable engine on both databases, in a process of its own that is killed: no finished step runs again, nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codespar.store.sibling import engine_database
+
+PROGRAM = """
+import asyncio, json, os, signal, sys
+from codespar.engine.durable import DurableEngine
+
+url, trace, action = sys.argv[1:4]
+
+def note(word):
+    with open(trace, "a") as file:
+        file.write(word + "\\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+async def first():
+    note("first")
+    return "one"
+
+async def second():
+    note("second")
+    if action == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "two"
+
+async def unsteady():
+    note("unsteady")
+    if open(trace).read().count("unsteady") < 3:
+        raise RuntimeError("the database is away")
+    return "steady"
+
+async def work(context, payload):
+    answers = [await context.step("first", first), await context.step("second", second), payload["word"]]
+    note("done " + json.dumps(answers))
+
+async def wait(context, payload):
+    note("answer " + json.dumps(await context.wait("answer", 30)))
+    note("answer " + json.dumps(await context.wait("other", 0.2)))
+
+async def retry(context, payload):
+    note("got " + await context.step("unsteady", unsteady))
+
+async def main():
+    engine = DurableEngine(url)
+    engine.register("work", work)
+    engine.register("wait", wait)
+    engine.register("retry", retry)
+    await engine.open()
+    if action in ("die", "twice"):
+        for _ in range(2):
+            await engine.start("work", "w-1", {"word": "three"})
+    elif action == "retry":
+        await engine.start("retry", "r-1", {})
+    elif action == "park":
+        await engine.start("wait", "p-1", {})
+        await asyncio.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "answer":
+        for _ in range(3):
+            await engine.send("p-1", "answer", {"yes": True}, "same-key")
+    ending = {"go-on": "done", "twice": "done", "retry": "got", "answer": "answer null"}.get(action, "")
+    for _ in range(200):
+        if ending and os.path.exists(trace) and ending in open(trace).read():
+            break
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
+    await engine.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'engine.sqlite'}"
+        return
+    database = request.getfixturevalue("postgres_database")
+    yield asyncio.run(engine_database(database))
+
+
+def run(url: str, trace: Path, action: str, *, killed: bool = False) -> list[str]:
+    """One life of the process. Returns everything noted so far."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url, str(trace), action],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode == -9) is killed, ended.stderr[-3000:]
+    return trace.read_text().splitlines() if trace.exists() else []
+
+
+def test_a_workflow_killed_in_a_step_goes_on_from_there(url: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    assert run(url, trace, "die", killed=True) == ["first", "second"]
+    lines = run(url, trace, "go-on")
+    assert lines.count("first") == 1, "a finished step is not run again"
+    assert lines.count("second") == 2, "a step runs at least once"
+    assert json.loads(lines[-1].removeprefix("done ")) == ["one", "two", "three"]
+
+
+def test_an_id_started_twice_runs_once(url: str, tmp_path: Path) -> None:
+    assert run(url, tmp_path / "trace", "twice") == ["first", "second", 'done ["one", "two", "three"]']
+
+
+def test_a_wait_survives_a_kill_and_an_answer_counts_once(url: str, tmp_path: Path) -> None:
+    run(url, tmp_path / "trace", "park", killed=True)
+    assert run(url, tmp_path / "trace", "answer") == ['answer {"yes": true}', "answer null"]
+
+
+def test_a_step_that_raises_is_tried_again(url: str, tmp_path: Path) -> None:
+    assert run(url, tmp_path / "trace", "retry") == ["unsteady", "unsteady", "unsteady", "got steady"]
