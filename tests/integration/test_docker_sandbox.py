@@ -342,8 +342,8 @@ async def test_too_much_output_ends_the_container(bench: Bench) -> None:
         Job.VERIFY, "while :; do head -c 1M /dev/zero >> /output/x; sleep 0.05; done", output_bytes=1024**2
     )
     ended = await asyncio.wait_for((await bench.sandbox.start(order)).wait(), 30)
-    assert ended.stopped_by_us and "limits.output_bytes" in ended.log_tail
-    assert result(order)["outcome"] == "error" and "limits.output_bytes" in result(order)["error"]
+    assert ended.stopped_by_us and "limits.output`" in ended.log_tail
+    assert result(order)["outcome"] == "error" and "limits.output`" in result(order)["error"]
 
 
 async def test_a_new_process_adopts_the_running_container_and_the_ended_one(bench: Bench) -> None:

@@ -100,6 +100,11 @@ class LocalForge:
         try:
             told = await git.run("ls-remote", "--symref", self._source, "HEAD", timeout=60)
         except git.GitError as error:
+            if "dubious ownership" in error.stderr:
+                raise RepositoryUnusable(
+                    f"{self._shown} belongs to another user than the one CodeSpar runs as, and git refuses to work on it: "
+                    "run CodeSpar as its owner, give it to this user (chown -R), or link it by an ssh:// or https:// URL"
+                ) from error
             raise RepositoryUnusable(
                 f"{self._shown} is not a git repository that can be reached: {_clean(error.stderr)}. "
                 "Check the path or URL in codespar.yaml and this user's access to it."

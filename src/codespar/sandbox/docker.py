@@ -334,7 +334,7 @@ class DockerTask:
                 with suppress(DockerError):  # ended by itself in the meantime
                     await self._container.kill(signal="SIGKILL")
                 what = f"{size} bytes" if size > allowed else f"more than {_ENTRIES} files"
-                return f"the task wrote {what} to its output and was ended (`limits.output_bytes` is {self._limits.output_bytes})"
+                return f"the task wrote {what} to its output and was ended (`limits.output` is {self._limits.output_bytes})"
             await asyncio.sleep(OUTPUT_EVERY)
 
     async def _log_tail(self) -> str:
@@ -414,7 +414,7 @@ def _regular(path: Path, cap: int) -> bytes:
         content = file.read(cap + 1)
     if len(content) > cap:
         raise OutputRefused(
-            f"{path} is larger than the {cap} bytes that may come out of a task (`limits.output_bytes`)"
+            f"{path} is larger than the {cap} bytes that may come out of a task (`limits.output`)"
         )
     return content
 

@@ -7,6 +7,7 @@ change to a login test.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pathspec import GitIgnoreSpec
 
@@ -28,7 +29,8 @@ DETECTORS = (
     "TwilioKeyDetector",
 )
 ANTHROPIC_KEY = re.compile(r"sk-ant-[A-Za-z0-9_-]{20,}")
-_NEW_FILE = re.compile(r"^\+\+\+ b?/?(?P<path>.*)$")
+_NEW_FILE = re.compile(r'^\+\+\+ (?P<quote>"?)(?:b/)?(?P<path>.*?)(?P=quote)\t?$')
+_HUNK = re.compile(r"^@@ -\d+(?:,(?P<old>\d+))? \+\d+(?:,(?P<new>\d+))? @@")
 
 
 class Screen:
@@ -50,15 +52,31 @@ def secrets_in(diff: str) -> list[tuple[str, int, str]]:
     from detect_secrets.settings import transient_settings
 
     found: list[tuple[str, int, str]] = []
-    path = "?"
     with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
-        for number, line in enumerate(diff.splitlines(), start=1):
-            if header := _NEW_FILE.match(line):
-                path = header["path"]
-            elif line.startswith("+"):
-                added = line[1:]
-                kinds = {secret.type for secret in scan_line(added)}
-                if ANTHROPIC_KEY.search(added):
-                    kinds.add("Anthropic API Key")
-                found += [(path, number, kind) for kind in sorted(kinds)]
+        for path, number, added in added_lines(diff):
+            kinds = {secret.type for secret in scan_line(added)}
+            if ANTHROPIC_KEY.search(added):
+                kinds.add("Anthropic API Key")
+            found += [(path, number, kind) for kind in sorted(kinds)]
     return found
+
+
+def added_lines(diff: str) -> Iterator[tuple[str, int, str]]:
+    """(path, line number in the diff, content) of every added line of a unified diff.
+
+    What is a header and what is content follows from the lengths in the hunks' headers: content may look like anything.
+    """
+    path, old, new = "?", 0, 0
+    for number, line in enumerate(diff.split("\n"), start=1):
+        if old <= 0 and new <= 0:
+            if hunk := _HUNK.match(line):
+                old, new = (int(hunk[side] or 1) for side in ("old", "new"))
+            elif header := _NEW_FILE.match(line):
+                path = header["path"]
+        elif line.startswith("+"):
+            new -= 1
+            yield path, number, line[1:]
+        elif line.startswith("-"):
+            old -= 1
+        elif not line.startswith("\\"):  # anything else but "\\ No newline at end of file" is context
+            old, new = old - 1, new - 1

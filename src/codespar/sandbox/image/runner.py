@@ -4,7 +4,7 @@ It speaks the runner protocol, version 1 (`docs/runner-protocol.md`), with nothi
 the network, never write outside /tmp and /output, and always leave `result.json`, whatever happened to the job. It is one file,
 and longer than others, because it is copied into images on its own.
 """
-# ruff: noqa: E402, PTH103, PTH104, PTH108, PTH110, PTH118, PTH123, PTH202, SIM115
+# ruff: noqa: E402, PTH101, PTH103, PTH104, PTH108, PTH110, PTH114, PTH116, PTH118, PTH123, PTH202, SIM115
 # Imports come after the first line is out (evidence of the first process), and pathlib would cost 8 ms of every start.
 
 from __future__ import annotations
@@ -184,13 +184,12 @@ def make_collectable() -> None:
     readable what the agent made unreadable: git would fail over such a file, and pass over such a folder without a word."""
     found: list[str] = []
     for folder, names, files in os.walk(WORK):
-        for name in (*names, *files):
-            path = os.path.join(folder, name)
-            if not os.access(path, os.R_OK | os.X_OK if name in names else os.R_OK) and not os.path.islink(
-                path
-            ):
-                with contextlib.suppress(PermissionError):  # git says which one it cannot read
-                    os.chmod(path, os.stat(path).st_mode | (0o700 if name in names else 0o400))
+        for wanted, mode, entries in ((os.R_OK | os.X_OK, 0o700, names), (os.R_OK, 0o400, files)):
+            for name in entries:
+                path = os.path.join(folder, name)
+                if not os.access(path, wanted) and not os.path.islink(path):
+                    with contextlib.suppress(PermissionError):  # git says which one it cannot read
+                        os.chmod(path, os.stat(path).st_mode | mode)
         if folder == WORK:
             names[:] = [name for name in names if name != ".git"]
             continue
@@ -246,7 +245,7 @@ def harvest(spec: dict[str, Any]) -> None:
             os.unlink(leftover)
     make_collectable()
     before = f"{OURS}/index-before"
-    shutil.copy(f"{directory}/index", before)
+    os.link(f"{directory}/index", before)  # git replaces the index and does not write into it
     try:
         git("add", "--all", directory=directory)
     except Trouble as trouble:
@@ -266,7 +265,7 @@ def harvest(spec: dict[str, Any]) -> None:
     if size > limit:
         os.unlink(unfinished)
         raise Trouble(
-            f"the change is {size} bytes as a patch, more than the {limit} that may come out (`limits.output_bytes`)"
+            f"the change is {size} bytes as a patch, more than the {limit} that may come out (`limits.output`)"
         )
     os.rename(unfinished, f"{OUTPUT}/changes.patch")
 
