@@ -25,7 +25,7 @@ from codespar.scripted.script import Library
 
 STARTS = 5
 PROJECTS = 100
-SETTLE = 5.0  # seconds after the last project was linked
+SETTLE = 3.0  # seconds after the last project was linked
 IDLE = 20.0  # seconds that are measured
 READY = 30.0
 IMPORTS = "import uvicorn, fastapi, sqlalchemy"

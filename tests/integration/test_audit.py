@@ -6,12 +6,17 @@ import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from codespar.store import audit
 from codespar.store.base import Unit
 from codespar.store.database import Database
 
@@ -102,6 +107,8 @@ TAMPERINGS: dict[str, tuple[str, ...]] = {
         "UPDATE audit SET seq = 3 WHERE seq = 100",
     ),
     "insertion": ("INSERT INTO audit (seq, body, previous, hash) VALUES (7, '{\"seq\"\\:7}', 'a', 'b')",),
+    "no entry at all": ("UPDATE audit SET body = 'this is no JSON' WHERE seq = 2",),
+    "not our JSON": ("UPDATE audit SET body = '[2]' WHERE seq = 2",),
     "removal with renumbering": (
         "DELETE FROM audit WHERE seq = 3",
         "UPDATE audit SET seq = seq - 1 WHERE seq > 3",
@@ -126,3 +133,82 @@ async def test_the_chain_goes_on_where_it_stood_and_names_every_field(store: Dat
     assert [entry["actor"] for entry in await store.read(lambda unit: unit.audit_entries(5, "other"))] == [
         "Bo"
     ]
+
+
+async def test_a_quiet_projects_entries_are_found_behind_those_of_a_busy_one(store: Database) -> None:
+    def record(project: str, subject: str) -> Callable[[Unit], None]:
+        return lambda unit: unit.record(
+            at=AT, actor="Bo", action="x", project=project, subject=subject, detail={}
+        )
+
+    await store.write_all([record("quiet", "one"), record("quiet", "two"), record("quiet", "three")])
+    await store.write_all([record("busy", str(number)) for number in range(250)])
+    found = await store.read(lambda unit: unit.audit_entries(2, "quiet"))
+    assert [entry["subject"] for entry in found] == ["two", "three"], "the newest, newest last"
+
+
+async def test_what_no_database_can_keep_is_still_recorded(store: Database) -> None:
+    """A file name is bytes: its stray ones must not stop the record of what was done to it."""
+    odd: dict[str, JsonValue] = {"path": "caf\udce9", "nul": "a\x00b"}
+    await store.write(
+        lambda unit: unit.record(at=AT, actor="Bo", action="x", project="p", subject="y", detail=odd)
+    )
+    assert (await store.read(lambda unit: unit.audit_entries(1)))[0]["detail"] == {
+        "path": "caf?",
+        "nul": "a\x00b",
+    }
+    assert await problem(store) == ""
+
+
+Row = tuple[int, str, str, str]
+
+
+def chained(details: list[dict[str, JsonValue]]) -> list[Row]:
+    rows: list[Row] = []
+    previous = audit.GENESIS
+    for seq, detail in enumerate(details, start=1):
+        fields = {"at": "2026", "actor": "Ada", "action": "a", "project": "p", "subject": "s"}
+        body = audit.canonical({"seq": seq, "detail": detail, **fields})
+        found = audit.chain_hash(body, previous)
+        rows.append((seq, body, previous, found))
+        previous = found
+    return rows
+
+
+DETAILS = st.lists(
+    st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=9)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(DETAILS, st.data())
+def test_no_single_change_of_a_row_stays_hidden(
+    details: list[dict[str, JsonValue]], data: st.DataObject
+) -> None:
+    rows = chained(details)
+    head = (len(rows), rows[-1][3])
+    assert audit.verify(rows, *head).ok
+    at = data.draw(st.integers(0, len(rows) - 1))
+    column = data.draw(st.integers(0, 3))
+    row: list[Any] = list(rows[at])
+    row[column] = data.draw(
+        st.integers(-9, 99) if column == 0 else st.text(max_size=80) | _one_character(row[column])
+    )
+    changed = [*rows[:at], tuple(row), *rows[at + 1 :]]
+    assert audit.verify(changed, *head).ok is (changed == rows)
+
+
+def _one_character(text: str) -> st.SearchStrategy[str]:
+    """The text with one character of it become another."""
+    places = st.tuples(st.integers(0, len(text) - 1), st.characters(exclude_categories=["Cs"]))
+    return places.map(lambda place: text[: place[0]] + place[1] + text[place[0] + 1 :])
+
+
+@given(DETAILS, st.data())
+def test_no_other_order_or_number_of_rows_stays_hidden(
+    details: list[dict[str, JsonValue]], data: st.DataObject
+) -> None:
+    rows = chained(details)
+    picked = data.draw(st.lists(st.sampled_from(rows), max_size=len(rows) + 1))
+    assert audit.verify(picked, len(rows), rows[-1][3]).ok is (picked == rows)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from codespar.domain.agents import AgentKind, AgentState, Outcome, TransitionRef
 from codespar.domain.messages import Author, Channel, NormalizedMessage, NormalizedResponse
 from codespar.domain.people import Role
 from codespar.domain.tasks import Task, TaskKind, TaskStatus, Thread
-from codespar.store.base import Intent, Notice, Project, Unit
+from codespar.store.base import Intent, Notice, Outgoing, Project, StoreError, Unit
 from codespar.store.database import Database
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -78,12 +81,11 @@ async def test_the_inbox_is_read_in_order_and_what_is_done_is_gone(store: Databa
     assert [one.id for one in await store.read(lambda unit: unit.pending("shop", 10))] == ids[1:]
     assert await store.read(lambda unit: unit.projects_with_pending()) == ["shop"]
     assert await store.read(lambda unit: unit.is_pending(ids[1])) is True
+    await store.write(lambda unit: unit.finish(ids[1], AT, "it said \x00 and \udcff"))
+    assert await store.read(lambda unit: unit.is_pending(ids[1])) is False, "whatever an error quotes"
 
 
 async def test_said_twice_is_said_once_and_an_edit_moves_the_message_to_the_end(store: Database) -> None:
-    def say(key: str, response: NormalizedResponse, cause: int | None = None) -> None:
-        pass
-
     await store.write(lambda unit: unit.say("shop", THREAD, "a", card("one"), AT, 7))
     await store.write(lambda unit: unit.say("shop", THREAD, "a", card("one again"), AT, 7))
     await store.write(lambda unit: unit.say("shop", THREAD, "p", card("progress 1", "p"), AT))
@@ -119,9 +121,9 @@ async def test_tasks_are_found_by_status_in_order_of_arrival(store: Database) ->
     assert await store.write(lambda unit: unit.add_task(task("task-0", 99))) is False, "an id is taken once"
     assert [one.id for one in await store.read(lambda unit: unit.open_tasks("shop"))] == ["task-0", "task-1"]
     assert [one.id for one in await store.read(lambda unit: unit.tasks("shop", "completed"))] == ["task-2"]
-    await store.write(
-        lambda unit: unit.update_task(unit.task("task-1").evolve(phase="thinking", started_at=AT))
-    )
+    queued = await store.read(lambda unit: unit.task("task-1"))
+    assert queued is not None and queued.phase == ""
+    await store.write(lambda unit: unit.update_task(queued.evolve(phase="thinking", started_at=AT)))
     known = await store.read(lambda unit: unit.task("task-1"))
     assert known is not None and (known.phase, known.started_at) == ("thinking", AT)
 
@@ -186,6 +188,79 @@ async def test_a_unit_that_fails_leaves_nothing_while_its_neighbours_are_kept(st
     kept = [one.response.title for one in await store.read(lambda unit: unit.messages(None, 0, 10))]
     assert kept == ["one", "two"]
     assert [notice.key for notice in heard] == ["one", "two"], "what was rolled back is not announced"
+
+
+async def test_one_of_a_transaction_of_its_own_is_undone_with_its_notices(store: Database) -> None:
+    """`savepoint` inside a unit: what it announced goes with what it wrote."""
+    heard: list[Notice] = []
+    store.on_commit = heard.extend
+
+    def work(unit: Unit) -> list[str]:
+        unit.say("shop", THREAD, "kept", card("kept"), AT)
+        with suppress(RuntimeError), unit.savepoint():
+            unit.say("shop", THREAD, "lost", card("lost"), AT)
+            raise RuntimeError
+        return [one.key for one in unit.said()]
+
+    assert await store.write(work) == ["kept"]
+    assert [one.key for one in await store.read(lambda unit: unit.messages(None, 0, 9))] == ["kept"]
+    assert [notice.key for notice in heard] == ["kept"]
+
+
+async def test_nothing_is_announced_before_it_can_be_read(store: Database) -> None:
+    """Whoever is told of a message finds it: the notice comes after the commit, and before the writer goes on."""
+    found: list[asyncio.Task[list[Outgoing]]] = []
+
+    def look(notices: list[Notice]) -> None:
+        found.extend(
+            asyncio.ensure_future(store.read(lambda unit: unit.messages(None, 0, 100))) for _ in notices
+        )
+
+    store.on_commit = look
+    says = [
+        store.write(lambda unit, n=number: unit.say("shop", THREAD, f"k{n}", card(f"{n}"), AT))
+        for number in range(20)
+    ]
+    await asyncio.gather(*says)
+    assert len(found) == 20
+    seen = await asyncio.gather(*found)
+    assert all(seen) and len(seen[-1]) == 20
+
+
+async def test_a_reader_sees_one_moment_and_nothing_uncommitted(store: Database) -> None:
+    """What is committed while a read is under way is not seen half, and what is not committed not at all."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def write_slowly(unit: Unit) -> None:
+        unit.say("shop", THREAD, "slow", card("slow"), AT)
+        entered.set()
+        assert go_on.wait(10)
+
+    def read_twice(unit: Unit) -> tuple[int, int]:
+        before = len(unit.messages(None, 0, 10))
+        assert entered.wait(10)
+        go_on.set()
+        time.sleep(0.3)  # the writer commits meanwhile
+        return before, len(unit.messages(None, 0, 10))
+
+    reading = asyncio.ensure_future(store.read(read_twice))
+    await store.write(write_slowly)
+    assert await reading == (0, 0)
+    assert len(await store.read(lambda unit: unit.messages(None, 0, 10))) == 1
+
+
+async def test_a_closed_store_refuses_instead_of_waiting_for_ever(store: Database) -> None:
+    await store.close()
+    for ask in (store.write, store.read):
+        with pytest.raises(StoreError, match="closed"):
+            await asyncio.wait_for(ask(lambda unit: unit.projects()), 5)
+
+
+async def test_what_was_handed_in_before_closing_is_committed(store: Database) -> None:
+    writes = [asyncio.ensure_future(store.write(lambda unit: unit.next_ticket())) for _ in range(150)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert sorted(await asyncio.gather(*writes)) == list(range(1, 151))
 
 
 async def test_many_writers_lose_nothing_and_count_without_gaps(store: Database) -> None:

@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import structlog
 
 from codespar.engine.base import Engine
-from codespar.store.base import Intent, Store
+from codespar.store.base import Intent, Store, Unit
 
 log = structlog.get_logger(__name__)
+BATCH = 50  # intents at a look
 IDLE_SECONDS = 5.0  # how often to look without being woken: only a crash leaves something to find
+
+
+def _oldest(limit: int, unit: Unit) -> list[Intent]:
+    return unit.open_intents(limit)
 
 
 class Starter:
@@ -53,13 +59,19 @@ class Starter:
                 continue
 
     async def drain(self) -> None:
-        """Hand over every open intent, oldest first."""
+        """Hand over every open intent, oldest first. One that cannot be stays open until the next look, and holds up no other."""
+        failed: set[str] = set()
         while True:
-            intents = await self._store.read(lambda unit: unit.open_intents(50))
+            known = await self._store.read(partial(_oldest, BATCH + len(failed)))
+            intents = [intent for intent in known if intent.id not in failed]
             if not intents:
                 return
             for intent in intents:
-                await self._hand_over(intent)
+                try:
+                    await self._hand_over(intent)
+                except Exception as error:  # noqa: BLE001 - told, and tried again at the next look
+                    log.error("starter.intent_failed", intent=intent.id, error=repr(error))
+                    failed.add(intent.id)
 
     async def _hand_over(self, intent: Intent) -> None:
         if intent.kind == "start":

@@ -7,6 +7,7 @@ against the task's budget before a call is paid for; every response is capped in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ENDPOINTS = ("/v1/messages", "/v1/messages/count_tokens")
 MAX_REQUEST = 32 * 1024**2  # bytes
 MAX_RESPONSE = 16 * 1024**2  # bytes
+MAX_REFUSAL = 64 * 1024  # bytes of a vendor's error that are passed on
 MAX_SECONDS = 900.0  # for one response
 _FORWARDED = ("anthropic-version", "anthropic-beta", "content-type", "accept")
 _RETURNED = ("content-type", "retry-after", "request-id")
@@ -123,7 +125,7 @@ class Gateway:
         body = await request.read()
         try:
             asked = str(json.loads(body).get("model"))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return self._refuse(line, 400, "upstream_malformed", "the request to the model was not JSON")
         if asked != line.model:
             return self._refuse(
@@ -161,51 +163,75 @@ class Gateway:
             headers["x-api-key"] = self._key
         try:
             session = await self._client()
-            async with session.post(
-                f"{self._upstream}{request.path_qs}", data=body, headers=headers
-            ) as answer:
-                return await self._relay(line, request, answer, model, metered=metered)
-        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+            answer = await session.post(
+                f"{self._upstream}{request.path_qs}", data=body, headers=headers, allow_redirects=False
+            )  # a redirect would take the key along
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return self._refuse(
                 line,
                 502,
                 "upstream_unreachable",
                 f"the model's service cannot be reached: {type(error).__name__}",
             )
+        async with answer:
+            passed = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
+            if answer.status >= 400:
+                return await self._pass_refusal(line, answer, passed)
+            if "text/event-stream" in answer.headers.get("content-type", ""):
+                return await self._pass_stream(line, request, answer, passed, Meter(model), metered=metered)
+            return await self._pass_whole(line, answer, passed, Meter(model), metered=metered)
 
-    async def _relay(
-        self, line: _Line, request: web.Request, answer: ClientResponse, model: str, *, metered: bool
+    async def _pass_refusal(
+        self, line: _Line, answer: ClientResponse, headers: dict[str, str]
+    ) -> web.Response:
+        """The vendor's own refusal, as far as it came, without the key should it repeat that."""
+        import aiohttp
+        from aiohttp import web
+
+        content = b""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            while len(content) < MAX_REFUSAL and (part := await answer.content.read(MAX_REFUSAL)):
+                content += part
+        text = content[:MAX_REFUSAL].decode(errors="replace")
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        kind = _KINDS.get(answer.status, "upstream_error")
+        line.on_trouble(ModelTrouble(kind=kind, status=answer.status, message=_told(answer.status, text)))
+        return web.Response(status=answer.status, body=text.encode(), headers=headers)
+
+    async def _pass_whole(
+        self, line: _Line, answer: ClientResponse, headers: dict[str, str], meter: Meter, *, metered: bool
+    ) -> web.Response:
+        import aiohttp
+        from aiohttp import web
+
+        try:
+            content = await self._whole(answer)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            told = f"the model's answer was cut off: {type(error).__name__}"
+            return self._refuse(line, 502, "upstream_cut", told)
+        if content is None:
+            return self._refuse(line, 502, "upstream_endless", self._too_much())
+        if not meter.take_json(content) or (metered and not meter.request):
+            told = "the model's service answered something that is not a message"
+            return self._refuse(line, 502, "upstream_malformed", told)
+        if metered:
+            await self._count(line, meter)
+        return web.Response(status=answer.status, body=content, headers=headers)
+
+    async def _pass_stream(
+        self,
+        line: _Line,
+        request: web.Request,
+        answer: ClientResponse,
+        headers: dict[str, str],
+        meter: Meter,
+        *,
+        metered: bool,
     ) -> web.StreamResponse:
         import aiohttp
         from aiohttp import web
 
-        headers = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
-        if answer.status >= 400:
-            text = (await answer.content.read(65536)).decode(errors="replace")
-            kind = _KINDS.get(answer.status, "upstream_error")
-            line.on_trouble(ModelTrouble(kind=kind, status=answer.status, message=_told(answer.status, text)))
-            return web.Response(status=answer.status, body=text.encode(), headers=headers)
-        meter = Meter(model)
-        streaming = "text/event-stream" in answer.headers.get("content-type", "")
-        if not streaming:
-            content = await self._whole(answer)
-            if content is None:
-                return self._refuse(
-                    line,
-                    502,
-                    "upstream_endless",
-                    f"the model's answer is larger than {self._max_response} bytes",
-                )
-            if not meter.take_json(content):
-                return self._refuse(
-                    line,
-                    502,
-                    "upstream_malformed",
-                    "the model's service answered something that is not a message",
-                )
-            if metered:
-                await self._count(line, meter)
-            return web.Response(status=answer.status, body=content, headers=headers)
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
         began, size, counted = time.monotonic(), 0, False
@@ -214,15 +240,14 @@ class Gateway:
                 size += len(chunk)
                 meter.feed(chunk)
                 if size > self._max_response or time.monotonic() - began > self._max_seconds:
-                    told = f"the model's answer did not end within {self._max_response} bytes and {self._max_seconds:.0f} s"
-                    return self._abort(line, request, out, "upstream_endless", told)
+                    return self._abort(line, request, out, "upstream_endless", self._too_much())
                 if meter.complete and metered and not counted:
                     counted = True
                     await self._count(line, meter)
                 await out.write(chunk)
         except (aiohttp.ClientError, TimeoutError) as error:
             if request.transport is None or request.transport.is_closing():
-                raise
+                return out  # the client went: nobody is left to tell
             return self._abort(
                 line, request, out, "upstream_cut", f"the model's answer was cut off: {type(error).__name__}"
             )
@@ -240,6 +265,11 @@ class Gateway:
         await out.write_eof()
         return out
 
+    def _too_much(self) -> str:
+        return (
+            f"the model's answer did not end within {self._max_response} bytes and {self._max_seconds:.0f} s"
+        )
+
     def _abort(
         self, line: _Line, request: web.Request, out: web.StreamResponse, kind: str, told: str
     ) -> web.StreamResponse:
@@ -250,12 +280,13 @@ class Gateway:
         return out
 
     async def _whole(self, answer: ClientResponse) -> bytes | None:
-        content = b""
+        """The answer; None when it is larger or takes longer than an answer may."""
+        began, content = time.monotonic(), bytearray()
         async for chunk in _chunks(answer):
             content += chunk
-            if len(content) > self._max_response:
+            if len(content) > self._max_response or time.monotonic() - began > self._max_seconds:
                 return None
-        return content
+        return bytes(content)
 
     async def _count(self, line: _Line, meter: Meter) -> None:
         if (usage := meter.usage()) is not None:
@@ -279,7 +310,9 @@ class Gateway:
         if self._session is None:
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=300)
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=20, sock_read=min(300, self._max_seconds)
+            )
             self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=True, trust_env=True)
         return self._session
 
@@ -305,7 +338,7 @@ class Meter:
     def _event(self, data: bytes) -> None:
         try:
             event = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if not isinstance(event, dict):
             return
@@ -323,7 +356,7 @@ class Meter:
         """A whole answer. False when it is not one."""
         try:
             message = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         if not isinstance(message, dict):
             return False
@@ -362,7 +395,7 @@ def _told(status: int, text: str) -> str:
     """The vendor's own message, or its status."""
     try:
         message = json.loads(text)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = "no message"
     return f"the model's service answered {status}: {str(message)[:300]}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from codespar.domain.base import Value
 
@@ -23,13 +23,23 @@ class AuditReport(Value):
 
 
 def canonical(body: dict[str, Any]) -> str:
-    """Canonical JSON: sorted keys, no spaces, UTF-8 as it is."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Canonical JSON: sorted keys, no spaces, UTF-8 as it is. What UTF-8 cannot say (a file name's stray bytes) becomes `?`."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace").decode()
 
 
 def chain_hash(body: str, previous: str) -> str:
     """SHA-256 (hex) over the previous hash and the canonical JSON of the entry."""
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
+
+
+def _seq(body: str) -> object:
+    """The entry's own number, or None for a text that was never one of ours."""
+    try:
+        entry = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast(dict[str, object], entry).get("seq") if isinstance(entry, dict) else None
 
 
 def verify(entries: Iterable[tuple[int, str, str, str]], head_seq: int, head_hash: str) -> AuditReport:
@@ -46,7 +56,7 @@ def verify(entries: Iterable[tuple[int, str, str, str]], head_seq: int, head_has
             return AuditReport(
                 ok=False, entries=count, problem=f"entry {seq} does not follow entry {seq - 1}"
             )
-        if json.loads(body).get("seq") != seq or chain_hash(body, previous) != found:
+        if chain_hash(body, previous) != found or _seq(body) != seq:
             return AuditReport(
                 ok=False, entries=count, problem=f"entry {seq} was changed after it was written"
             )

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DBAPIError
 
 from codespar.store import tables
+from codespar.store.address import postgresql_address
 from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, Unit
 from codespar.store.unit import SqlUnit
 
@@ -30,6 +31,11 @@ SCHEMA_REVISION = "0001"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
 SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
 COUNTERS = ("ticket", "outbox", "audit")
+_LOCK = text("SELECT pg_try_advisory_lock(:key)")
+_SESSION = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+_END_SESSION = text(
+    "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE pid = :pid AND backend_start = :start"
+)
 
 
 class _Job:
@@ -65,7 +71,12 @@ class Database:
         self._engine: Engine | None = None
         self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
-        self._held: Connection | None = None  # carries the advisory lock on PostgreSQL
+        self._connection: Connection | None = (
+            None  # the writer's; on PostgreSQL its session is the server's claim
+        )
+        self._claimed: tuple[Any, Any, Any] | None = (
+            None  # the driver's connection, its backend's pid and start
+        )
 
     async def open(self) -> None:
         """Take the lock, bring the schema up to date, start the threads. Raises `DatabaseInUse`, `DatabaseTooNew`, `StoreError`."""
@@ -73,13 +84,9 @@ class Database:
             self._take_lock(self._lock_folder)
         try:
             self._engine = self._make_engine()
-            await asyncio.to_thread(self._prepare)
-            if not self._sqlite and self._lock_folder is not None:
-                await asyncio.to_thread(self._claim)
+            await asyncio.to_thread(self._connect)
         except BaseException:
-            if self._engine is not None:
-                self._engine.dispose()
-            self._release_lock()
+            self._disconnect()
             raise
         self._writer = threading.Thread(target=self._write_loop, name="codespar-writer", daemon=True)
         self._writer.start()
@@ -87,21 +94,18 @@ class Database:
 
     async def close(self) -> None:
         """Commit what was handed in, then stop."""
-        if self._writer is not None:
+        writer, self._writer = self._writer, None
+        readers, self._readers = self._readers, None
+        if writer is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(self._writer.join, 10)
-            self._writer = None
-        if self._readers:
-            self._readers.shutdown(wait=True)
-        if self._held is not None:
-            self._held.invalidate()  # ends the session and with it the advisory lock
-            self._held.close()
-            self._held = None
-        if self._engine:
-            self._engine.dispose()
-        self._release_lock()
+            await asyncio.to_thread(writer.join, 10)
+        if readers is not None:
+            readers.shutdown(wait=True)
+        self._disconnect()
 
     async def write(self, work: Callable[[Unit], T]) -> T:
+        if self._writer is None:
+            raise StoreError("the store is closed")
         job = _Job(work, asyncio.get_running_loop())
         self._jobs.put(job)
         return await job.future
@@ -145,28 +149,29 @@ class Database:
     # the writer
 
     def _write_loop(self) -> None:
-        assert self._engine is not None
-        with self._engine.connect() as connection:
-            while True:
-                first = self._jobs.get()
-                if first is None:
-                    return
-                group = [first]
-                while len(group) < GROUP:
-                    try:
-                        more = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                    if more is None:
-                        self._jobs.put(None)
-                        break
-                    group.append(more)
-                self._commit(connection, group)
+        assert self._connection is not None
+        while True:
+            first = self._jobs.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < GROUP:
+                try:
+                    more = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    self._jobs.put(None)
+                    break
+                group.append(more)
+            self._commit(self._connection, group)
 
     def _commit(self, connection: Connection, group: list[_Job]) -> None:
         try:
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif self._claimed is not None and connection.connection.dbapi_connection is not self._claimed[0]:
+                self._claim(connection)  # a new session: nothing is written before it is the server's again
             for job in group:
                 self._run(connection, job, alone=len(group) == 1)
             if len(group) == 1 and group[0].error is not None:
@@ -212,10 +217,7 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self._sqlite:
-            url = self.url.replace("postgresql://", "postgresql+psycopg://", 1).replace(
-                "postgres://", "postgresql+psycopg://", 1
-            )
-            return create_engine(url, pool_size=10, pool_pre_ping=True)
+            return create_engine(postgresql_address(self.url), pool_size=10, pool_pre_ping=True)
         engine = create_engine(self.url, connect_args={"check_same_thread": False})
 
         def configure(connection: Any, _record: Any) -> None:
@@ -232,24 +234,33 @@ class Database:
         event.listen(engine, "connect", configure)
         return engine
 
-    def _prepare(self) -> None:
+    def _connect(self) -> None:
+        """Claim the database, then look at what it holds: another server's schema is not ours to upgrade."""
         assert self._engine is not None
         try:
-            with self._engine.connect() as connection:
-                names = set(inspect(connection).get_table_names())
-                found = (
-                    connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-                    if "alembic_version" in names
-                    else None
-                )
+            self._connection = self._engine.connect()
+            if not self._sqlite and self._lock_folder is not None:
+                self._claim(self._connection)
+            self._prepare()
         except DBAPIError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
             advice = (
                 "If the file is damaged, stop here and restore it from a backup; otherwise check its rights."
                 if self._sqlite
-                else "Check `database_url` and that the server runs."
+                else "Check `database_url`, that the server runs, and that the user may create tables there."
             )
-            raise StoreError(f"the database {shown} cannot be opened: {error.orig}. {advice}") from error
+            why = str(error.orig).strip().splitlines()[0]  # what follows points into our own SQL
+            raise StoreError(f"the database {shown} cannot be opened: {why}. {advice}") from error
+
+    def _prepare(self) -> None:
+        assert self._engine is not None
+        with self._engine.connect() as connection:
+            names = set(inspect(connection).get_table_names())
+            found = (
+                connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+                if "alembic_version" in names
+                else None
+            )
         if found == SCHEMA_REVISION:
             return
         if found is None and not names:
@@ -277,18 +288,33 @@ class Database:
             )
         upgrade(self._engine)
 
-    def _claim(self) -> None:
-        """One server a database: an advisory lock for as long as this connection lives."""
-        assert self._engine is not None
-        held = self._engine.connect()
-        if not held.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SERVER_LOCK}).scalar():
-            held.close()
-            shown = self._engine.url.render_as_string(hide_password=True)
+    def _claim(self, connection: Connection) -> None:
+        """One server a database: an advisory lock that lives as long as the writer's session.
+
+        When the network lost our last session, PostgreSQL may keep it, and its lock, for hours: that one, and no other, is ended.
+        """
+        if self._claimed is not None:
+            ours = {"pid": self._claimed[1], "start": self._claimed[2]}
+            connection.execute(_END_SESSION, ours)
+        if not connection.execute(_LOCK, {"key": SERVER_LOCK}).scalar():
+            connection.rollback()
+            shown = connection.engine.url.render_as_string(hide_password=True)
             raise DatabaseInUse(
                 f"another server already works on {shown}. Stop it, or give this one its own `database_url`."
             )
-        held.commit()
-        self._held = held
+        pid, start = connection.execute(_SESSION).one()
+        connection.commit()
+        self._claimed = (connection.connection.dbapi_connection, pid, start)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()  # ends the session and with it the claim
+            self._connection.close()
+            self._connection = None
+        self._claimed = None
+        if self._engine is not None:
+            self._engine.dispose()
+        self._release_lock()
 
     # one server a data folder
 

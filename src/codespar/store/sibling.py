@@ -7,9 +7,12 @@ from contextlib import suppress
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
+from codespar.store.address import NAME_BYTES, postgresql_address
 from codespar.store.base import StoreError
+
+SUFFIX = "_engine"
 
 
 async def engine_database(url: str) -> str:
@@ -18,30 +21,31 @@ async def engine_database(url: str) -> str:
 
 
 def _engine_database(url: str) -> str:
-    ours = make_url(url).set(drivername="postgresql+psycopg")
-    theirs = ours.set(database=f"{ours.database}_engine")
+    ours = postgresql_address(url)
+    name = f"{ours.database}{SUFFIX}"
+    if len(name.encode()) > NAME_BYTES:
+        raise StoreError(
+            f"the durable engine needs the database {name}, whose name is longer than PostgreSQL's {NAME_BYTES} bytes."
+            f" Give our own database a name of at most {NAME_BYTES - len(SUFFIX)}."
+        )
     try:
         with psycopg.connect(_plain(ours), autocommit=True) as connection:
-            found = connection.execute(
-                "SELECT 1 FROM pg_database WHERE datname = %s", [theirs.database]
-            ).fetchone()
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
             if found is None:
-                with suppress(
-                    psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation
-                ):  # another server was faster
-                    connection.execute(
-                        sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(theirs.database)))
-                    )
+                # another server may have been faster
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
-            f"the durable engine needs the database {theirs.database} beside {ours.database}, and {ours.username or 'this user'} may not create it."
-            f" As a superuser: CREATE DATABASE {theirs.database} OWNER {ours.username or '<user>'};"
+            f"the durable engine needs the database {name} beside {ours.database}, and {ours.username or 'this user'}"
+            f' may not create it. As a superuser: CREATE DATABASE "{name}" OWNER "{ours.username or "<user>"}";'
         ) from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise StoreError(
-            f"the database {ours.render_as_string(hide_password=True)} cannot be opened: {str(error).strip()}"
+            f"the database {ours.render_as_string(hide_password=True)} cannot be opened: {str(error).strip()}."
+            " Check `database_url` and that the server runs."
         ) from error
-    return theirs.render_as_string(hide_password=False)
+    return ours.set(database=name).render_as_string(hide_password=False)
 
 
 def _plain(url: URL) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from pydantic import JsonValue
@@ -146,7 +147,9 @@ class SqlUnit:
         )
 
     def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None:
-        self._db.execute(_FINISH, {"row": incoming, "at": stamp(at), "why": error})
+        # an error may quote anything, and neither database takes every character
+        why = error.replace("\0", "?").encode(errors="replace").decode() if error is not None else None
+        self._db.execute(_FINISH, {"row": incoming, "at": stamp(at), "why": why})
 
     # outbox
 
@@ -503,12 +506,12 @@ class SqlUnit:
 
     def audit_entries(self, limit: int, project: str | None = None) -> list[dict[str, Any]]:
         """The newest entries, newest last."""
-        rows = self._db.execute(
-            select(t.audit).order_by(t.audit.c.seq.desc()).limit(limit if project is None else limit * 20)
-        )
-        entries = [json.loads(row.body) | {"hash": row.hash} for row in rows]
-        if project is not None:
-            entries = [entry for entry in entries if entry["project"] == project][:limit]
+        newest = select(t.audit).order_by(t.audit.c.seq.desc()).execution_options(yield_per=200)
+        if project is None:
+            newest = newest.limit(limit)
+        with self._db.execute(newest) as rows:
+            found = (json.loads(row.body) | {"hash": row.hash} for row in rows)
+            entries = list(islice((one for one in found if project in (None, one["project"])), limit))
         return entries[::-1]
 
     def verify_audit(self) -> chain.AuditReport:

@@ -11,16 +11,19 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codespar import __version__
@@ -187,7 +190,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
         needs(caller, Permission.VIEW_STATUS)
-        cursor = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        cursor = _cursor(last_event_id) if last_event_id else after
         return StreamingResponse(
             _stream(house, caller, project, cursor),
             media_type="text/event-stream",
@@ -329,7 +332,7 @@ def verify_delivery(source: str, body: bytes, headers: Any, now: datetime) -> st
     wanted = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(given.encode(), wanted.encode()):
         raise ApiError(401, "bad_signature", "the signature does not match the body")
-    if not timestamp.isdigit() or abs(now.timestamp() - int(timestamp)) > 300:
+    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or abs(now.timestamp() - int(timestamp)) > 300:
         raise ApiError(401, "stale", "the delivery is older than five minutes or from the future")
     if not delivery or len(delivery) > 190:
         raise ApiError(400, "no_delivery_id", "X-Codespar-Delivery is missing or too long")
@@ -399,6 +402,18 @@ async def _stream(
                     yield _event("task", view)
 
 
+def _cursor(text: str) -> int:
+    """A Last-Event-ID as we sent it. Raises `ApiError` (422): going on from anywhere else would lose messages unseen."""
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise ApiError(
+            422,
+            "bad_cursor",
+            f"Last-Event-ID {text[:40]!r} is no cursor of this server",
+            "leave it out, and read GET /api/v1/messages for what was missed",
+        )
+    return int(text)
+
+
 def _after(cursor: int, unit: Unit) -> list[Outgoing]:
     return unit.messages(None, cursor, 200)
 
@@ -416,6 +431,21 @@ def _handle_errors(app: FastAPI) -> None:
     async def api_error(_request: Request, error: ApiError) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return JSONResponse(body(error.code, str(error), error.next_step), error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        if error.status_code in (404, 405):
+            told = f"there is no {request.method} {request.url.path[:100]}"
+        else:
+            told = str(error.detail)
+        answer = body(code, told, "the routes are in /openapi.json")
+        return JSONResponse(answer, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def failed(_request: Request, _error: Exception) -> JSONResponse:
+        told = "the server failed at this request"
+        return JSONResponse(body("internal", told, "the server's log says why; please report it"), 500)
 
     @app.exception_handler(NoSuchProject)
     async def no_project(_request: Request, error: NoSuchProject) -> JSONResponse:
