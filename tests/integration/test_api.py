@@ -159,7 +159,9 @@ async def house(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(house: House) -> AsyncIterator[Api]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=30)
+    ) as session:
         yield Api(house, session)
 
 
@@ -308,8 +310,6 @@ async def test_a_body_over_the_limit_is_refused_whether_it_says_its_size_or_not(
         b'{"content": ""}',
         b'{"content": "\\ud800"}',
         b"[" * 50_000,
-    ]
-    + [
         b'{"content": "help", "surplus": 1}',
         b'{"content": "help", "thread": "a b"}',
         b'{"content": "help", "id": ""}',
@@ -372,8 +372,8 @@ async def test_any_text_is_answered_as_it_was_written(api: Api) -> None:
         "search \u0000",
         "x" * 32_000,
     ):
-        answer = await api.say(text)
-        assert len(answer["responses"]) == 1
+        [sent] = (await api.say(text))["responses"]
+        assert "could not be handled" not in sent["response"]["title"], text
 
 
 # projects
@@ -393,6 +393,8 @@ async def test_linking_tells_what_is_wrong_and_again_changes_nothing(api: Api, t
     assert status == 409 and bare in error["message"]
     away = {"name": "away", "repository": str(tmp_path / "nothing.git")}
     assert (await api.refused("POST", "/api/v1/projects", json=away))[0] == 422
+    nul = {"name": "nul", "repository": "/tmp/\x00"}
+    assert (await api.refused("POST", "/api/v1/projects", json=nul))[0] == 422
     for name in ("", "UPPER", "a b", "../x", "-x", "x" * 62):
         bad = {"name": name, "repository": bare}
         assert (await api.refused("POST", "/api/v1/projects", json=bad))[0] == 422
@@ -441,31 +443,37 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(api: Api, cursor: str) -
 
 async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api) -> None:
     """It holds up nobody, is cut once it is too far behind, and finds the rest from its cursor."""
+    [made] = (await api.say(f"instruct {'x' * 30_000}"))["responses"]  # makes the answers to `memory` long
+    await api.house.until(made["response"]["agent"], "failed", seconds=20)
     listener = socket.create_connection(("127.0.0.1", api.house.port))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    head = f"GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKENS['owner']}\r\nConnection: close\r\n"
-    listener.sendall(f"{head}\r\n".encode())
     listener.settimeout(10)
-    got = listener.recv(1024)
+    listener.sendall(
+        f"GET /api/v1/events HTTP/1.0\r\nAuthorization: Bearer {TOKENS['owner']}\r\n\r\n".encode()
+    )
+    got = await asyncio.to_thread(listener.recv, 4096)
     sent: list[int] = []
     slowest = 0.0
 
-    async def flood(posts: int) -> None:
+    async def flood(command: str, posts: int) -> None:
         nonlocal slowest
         for _ in range(posts):
             began = time.monotonic()
-            sent.append((await api.say("help", thread="flood"))["responses"][0]["seq"])
+            sent.append((await api.say(command, thread="flood"))["responses"][0]["seq"])
             slowest = max(slowest, time.monotonic() - began)
 
-    await asyncio.gather(*(flood(QUEUE // 8) for _ in range(8)))
-    assert slowest < 5
+    await asyncio.gather(*(flood("memory", 25) for _ in range(8)))  # fills every buffer on the way
+    await asyncio.gather(*(flood("whoami", QUEUE // 8) for _ in range(8)))
+    assert slowest < 5, "nobody else waits for it"
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     while chunk := await asyncio.to_thread(listener.recv, 1 << 20):
         got += chunk
     listener.close()
-    body = b"".join(part.partition(b"\r\n")[2] for part in got.partition(b"\r\n\r\n")[2].split(b"\r\n\r\n"))
-    seen = [int(line[4:]) for line in body.split(b"\n") if line.startswith(b"id: ")]
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b" 200 " in head and b"chunked" not in head
+    seen = [int(event.id) for event in SseParser().feed(body) if event.id]
     assert seen and len(seen) < len(sent), "the server ended the stream early"
-    assert seen == sorted(set(seen)) and seen == sorted(sent)[: len(seen)]
+    assert seen == sorted(sent)[: len(seen)]
     async with api.listen(cursor=str(seen[-1])) as events:
         assert [int(event.id or 0) for event in await until_ping(events)] == sorted(sent)[len(seen) :]
 
@@ -545,7 +553,7 @@ async def test_a_signed_delivery_that_is_not_json_is_refused(api: Api, body: byt
     assert (got, error["code"]) == (400, "malformed")
 
 
-@pytest.mark.parametrize("source", ["github", "ci_system", "x%00", "CI%20SYSTEM", "x" * 2000, "%ff"])
+@pytest.mark.parametrize("source", ["github", "ci_system", "CI%20SYSTEM", "x" * 2000, "%ff"])
 async def test_a_source_without_a_secret_is_unknown(api: Api, source: str) -> None:
     headers = signed(b"{}", secret="")
     got, error = await api.refused("POST", f"/webhooks/{source}", role=None, data=b"{}", headers=headers)
@@ -576,6 +584,9 @@ async def test_a_source_without_a_secret_is_unknown(api: Api, source: str) -> No
         ("GET", "/api/v1/tasks?limit=0", 422, "invalid"),
         ("GET", "/api/v1/messages?after=-1", 422, "invalid"),
         ("GET", "/api/v1/search", 422, "invalid"),
+        ("GET", "/api/v1/tasks/a%00b", 422, "invalid"),
+        ("GET", "/api/v1/agents?project=%00", 422, "invalid"),
+        ("POST", "/webhooks/x%00", 422, "invalid"),
     ],
 )
 async def test_errors_have_one_form(api: Api, method: str, path: str, status: int, code: str) -> None:

@@ -206,6 +206,19 @@ def _one_character(text: str) -> st.SearchStrategy[str]:
 
 
 @given(DETAILS, st.data())
+def test_who_knows_how_the_chain_is_made_is_found_too(
+    details: list[dict[str, JsonValue]], data: st.DataObject
+) -> None:
+    """An entry rewritten with a hash that fits it does not fit its neighbours; with all after it rewritten, not the head."""
+    rows = chained(details)
+    at = data.draw(st.integers(0, len(rows) - 1))
+    rewritten = chained([*details[:at], {**details[at], "forged": True}, *details[at + 1 :]])
+    head = (len(rows), rows[-1][3])
+    assert not audit.verify([*rows[:at], rewritten[at], *rows[at + 1 :]], *head).ok
+    assert not audit.verify(rewritten, *head).ok
+
+
+@given(DETAILS, st.data())
 def test_no_other_order_or_number_of_rows_stays_hidden(
     details: list[dict[str, JsonValue]], data: st.DataObject
 ) -> None:

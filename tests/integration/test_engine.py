@@ -51,7 +51,7 @@ async def work(context, payload):
 
 async def wait(context, payload):
     note("answer " + json.dumps(await context.wait("answer", 30)))
-    note("answer " + json.dumps(await context.wait("other", 0.2)))
+    note("answer " + json.dumps(await context.wait("answer", 0.5)))
 
 async def retry(context, payload):
     note("got " + await context.step("unsteady", unsteady))

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -188,23 +187,6 @@ async def test_a_unit_that_fails_leaves_nothing_while_its_neighbours_are_kept(st
     kept = [one.response.title for one in await store.read(lambda unit: unit.messages(None, 0, 10))]
     assert kept == ["one", "two"]
     assert [notice.key for notice in heard] == ["one", "two"], "what was rolled back is not announced"
-
-
-async def test_one_of_a_transaction_of_its_own_is_undone_with_its_notices(store: Database) -> None:
-    """`savepoint` inside a unit: what it announced goes with what it wrote."""
-    heard: list[Notice] = []
-    store.on_commit = heard.extend
-
-    def work(unit: Unit) -> list[str]:
-        unit.say("shop", THREAD, "kept", card("kept"), AT)
-        with suppress(RuntimeError), unit.savepoint():
-            unit.say("shop", THREAD, "lost", card("lost"), AT)
-            raise RuntimeError
-        return [one.key for one in unit.said()]
-
-    assert await store.write(work) == ["kept"]
-    assert [one.key for one in await store.read(lambda unit: unit.messages(None, 0, 9))] == ["kept"]
-    assert [notice.key for notice in heard] == ["kept"]
 
 
 async def test_nothing_is_announced_before_it_can_be_read(store: Database) -> None:

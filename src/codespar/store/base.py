@@ -7,7 +7,6 @@ in one commit; each is all or nothing. What was written is announced as `Notice`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -94,12 +93,18 @@ class Unit(Protocol):
 
     notices: list[Notice]
 
-    def savepoint(self) -> AbstractContextManager[None]: ...
     def said(self, since: int = 0) -> list[Outgoing]: ...
 
     # inbox
     def accept(
-        self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime
+        self,
+        source: str,
+        delivery: str,
+        project: str,
+        body: dict[str, Any] | str,
+        at: UtcDatetime,
+        *,
+        done: bool = False,
     ) -> tuple[int, bool]: ...
     def pending(self, project: str, limit: int) -> list[Incoming]: ...
     def projects_with_pending(self) -> list[str]: ...
@@ -185,11 +190,13 @@ class Unit(Protocol):
 
 class Store(Protocol):
     async def write(self, work: Callable[[Unit], T]) -> T:
-        """Run `work` in a transaction and return its answer once it is committed. Its exception rolls back its own writes only."""
+        """Run `work` in a transaction and return its answer once it is committed. Its exception rolls back its own writes only.
+
+        When a unit of the same commit fails, `work` is run again: it may have no effect but on its `Unit`."""
         ...
 
     async def write_all(self, works: Sequence[Callable[[Unit], T]]) -> list[T | Exception]:
-        """Run several units in order in one transaction; each is all or nothing, and a failed one's exception stands in its place."""
+        """Run several units in order; each is all or nothing, and a failed one's exception stands in its place."""
         ...
 
     async def read(self, work: Callable[[Unit], T]) -> T:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -74,6 +74,7 @@ class Database:
         self._connection: Connection | None = (
             None  # the writer's; on PostgreSQL its session is the server's claim
         )
+        self._driver_error: type[BaseException] = Exception  # the root of what the driver raises
         self._claimed: tuple[Any, Any, Any] | None = (
             None  # the driver's connection, its backend's pid and start
         )
@@ -111,24 +112,17 @@ class Database:
         return await job.future
 
     async def write_all(self, works: Sequence[Callable[[Unit], T]]) -> list[T | Exception]:
-        """Run the units one after another in one transaction. One that fails is rolled back alone; its exception stands in its place."""
-        if len(works) == 1:
-            try:
-                return [await self.write(works[0])]
-            except Exception as error:  # noqa: BLE001 - returned in its place, as documented
-                return [error]
-
-        def run(unit: Unit) -> list[T | Exception]:
-            answers: list[T | Exception] = []
-            for work in works:
-                try:
-                    with unit.savepoint():
-                        answers.append(work(unit))
-                except Exception as error:  # noqa: BLE001 - returned in its place, as documented
-                    answers.append(error)
-            return answers
-
-        return await self.write(run)
+        """Run the units one after another. One that fails is rolled back alone; its exception stands in its place."""
+        if self._writer is None:
+            raise StoreError("the store is closed")
+        jobs = [_Job(work, asyncio.get_running_loop()) for work in works]
+        for job in jobs:
+            self._jobs.put(job)
+        outcomes = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+                raise outcome
+        return cast("list[T | Exception]", outcomes)
 
     async def read(self, work: Callable[[Unit], T]) -> T:
         if self._readers is None:
@@ -168,21 +162,21 @@ class Database:
 
     def _commit(self, connection: Connection, group: list[_Job]) -> None:
         try:
-            if self._sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            elif self._claimed is not None and connection.connection.dbapi_connection is not self._claimed[0]:
-                self._claim(connection)  # a new session: nothing is written before it is the server's again
+            self._begin(connection)
             for job in group:
-                self._run(connection, job, alone=len(group) == 1)
-            if len(group) == 1 and group[0].error is not None:
-                connection.rollback()
+                self._run(connection, job)
+                if job.error is not None:
+                    connection.rollback()
+                    if len(group) > 1:
+                        self._commit_apart(connection, group)
+                    break
             else:
                 connection.commit()
         except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller of the group is told
             connection.invalidate()
             connection.rollback()
             for job in group:
-                job.error = job.error or StoreError(f"the database did not commit: {error}")
+                job.error = StoreError(f"the database did not commit: {error}")
         notices = [notice for job in group if job.error is None for notice in job.notices]
         by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         for job in group:
@@ -194,18 +188,47 @@ class Database:
                 continue
             notices = []
 
-    def _run(self, connection: Connection, job: _Job, *, alone: bool) -> None:
+    def _begin(self, connection: Connection) -> None:
+        if self._sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        if self._claimed is not None and connection.connection.dbapi_connection is not self._claimed[0]:
+            self._claim(connection)  # a new session: nothing is written before it is the server's again
+        connection.begin()
+
+    def _commit_apart(self, connection: Connection, group: list[_Job]) -> None:
+        """Savepoints cost as much as the small units in them, so a group runs without. When one fails, all run again, each in its own."""
+        self._begin(connection)
+        for job in group:
+            savepoint = connection.begin_nested()
+            self._run(connection, job)
+            if job.error is None:
+                savepoint.commit()
+            else:
+                savepoint.rollback()
+        connection.commit()
+
+    def _run(self, connection: Connection, job: _Job) -> None:
+        """Run one unit. Raises when the connection was lost, which is no fault of the unit."""
         unit = SqlUnit(connection)
-        savepoint = None if alone else connection.begin_nested()
+        job.error = None
         try:
             job.result = job.work(unit)
             job.notices = unit.notices
-            if savepoint is not None:
-                savepoint.commit()
-        except Exception as error:  # noqa: BLE001 - handed to the caller, whose unit alone is rolled back
-            job.error = error
-            if savepoint is not None:
-                savepoint.rollback()
+        except Exception as error:
+            refused = error.orig if isinstance(error, DBAPIError) else error
+            if not isinstance(refused, self._driver_error):
+                job.error = error
+                return
+            if self._is_lost(connection, refused):
+                raise
+            job.error = StoreError(f"the database refused: {str(refused).splitlines()[0]}")
+            job.error.__cause__ = error
+
+    def _is_lost(self, connection: Connection, error: Any) -> bool:
+        return connection.invalidated or connection.dialect.is_disconnect(
+            error, connection.connection.dbapi_connection, None
+        )
 
     def _settle(self, jobs: list[_Job], notices: list[Notice]) -> None:
         for job in jobs:
@@ -239,6 +262,7 @@ class Database:
         assert self._engine is not None
         try:
             self._connection = self._engine.connect()
+            self._driver_error = self._engine.dialect.loaded_dbapi.Error
             if not self._sqlite and self._lock_folder is not None:
                 self._claim(self._connection)
             self._prepare()

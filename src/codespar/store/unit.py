@@ -3,52 +3,107 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Table, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, Integer, Table, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
 from codespar.domain.approvals import Approval
 from codespar.domain.messages import NormalizedResponse, UtcDatetime
-from codespar.domain.tasks import Task, Thread
+from codespar.domain.tasks import Task, TaskStatus, Thread
 from codespar.store import audit as chain
 from codespar.store import tables as t
 from codespar.store.base import Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
+from codespar.store.prepared import Prepared
 
 PULLED = ("cli", "web")  # their clients read the outbox themselves, so a committed message is a delivered one
 
-_INSERT_OUTBOX = insert(t.outbox)
-_UPDATE_OUTBOX = (
-    update(t.outbox)
-    .where(t.outbox.c.key == bindparam("row"))
-    .values(seq=bindparam("new_seq"), body=bindparam("new_body"), delivered_at=bindparam("new_delivered"))
+_OPEN = [literal_column(f"'{status}'") for status in TaskStatus if not status.final]
+
+
+def _named(table: Table, *names: str) -> dict[str, Any]:
+    return {name: bindparam(name, type_=table.c[name].type) for name in names}
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    """An insert with this database's `ON CONFLICT`."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # its import is paid for where it is used
+
+    return postgresql.insert(table)
+
+
+def _accept(connection: Connection) -> Any:
+    values = _named(t.inbox, "source", "delivery", "project", "body", "received_at", "done_at")
+    return _insert(connection, t.inbox).values(**values).on_conflict_do_nothing().returning(t.inbox.c.id)
+
+
+_ACCEPT = Prepared(_accept)
+_DELIVERED = Prepared(
+    select(t.inbox.c.id).where(
+        t.inbox.c.source == bindparam("source"), t.inbox.c.delivery == bindparam("delivery")
+    )
 )
-_BUMP = (
-    update(t.counters)
-    .where(t.counters.c.name == bindparam("counter"))
-    .values(value=t.counters.c.value + 1)
-    .returning(t.counters.c.value, t.counters.c.hash)
+_PENDING = Prepared(
+    select(t.inbox.c.id, t.inbox.c.project, t.inbox.c.body)
+    .where(t.inbox.c.done_at.is_(None), t.inbox.c.project == bindparam("project"))
+    .order_by(t.inbox.c.id)
+    .limit(bindparam("most", type_=Integer))
 )
-_FINISH = (
+_DONE_AT = Prepared(select(t.inbox.c.done_at).where(t.inbox.c.id == bindparam("row")))
+_FINISH = Prepared(
     update(t.inbox)
     .where(t.inbox.c.id == bindparam("row"))
     .values(done_at=bindparam("at"), error=bindparam("why"))
+)
+_SAID = Prepared(select(t.outbox.c.id).where(t.outbox.c.key == bindparam("key")))
+_OUTBOX = (
+    "seq",
+    "key",
+    "cause",
+    "project",
+    "channel",
+    "thread",
+    "body",
+    "created_at",
+    "delivered_at",
+    "attempts",
+)
+_SAY = Prepared(insert(t.outbox).values(**_named(t.outbox, *_OUTBOX)))
+_SAY_AGAIN = Prepared(
+    update(t.outbox)
+    .where(t.outbox.c.key == bindparam("row"))
+    .values(seq=bindparam("new_seq"), body=bindparam("new_body"), delivered_at=bindparam("new_delivered"))
+    .returning(t.outbox.c.id)
+)
+_BUMP = Prepared(
+    update(t.counters)
+    .where(t.counters.c.name == bindparam("counter"))
+    .values(value=t.counters.c.value + literal_column("1"))
+    .returning(t.counters.c.value, t.counters.c.hash)
+)
+_PROJECT = Prepared(select(t.projects).where(t.projects.c.name == bindparam("name")))
+_AGENT = Prepared(select(t.agents).where(t.agents.c.id == bindparam("id")))
+_TASK = Prepared(select(t.tasks.c.body).where(t.tasks.c.id == bindparam("id")))
+_OPEN_TASKS = Prepared(
+    select(t.tasks.c.body)
+    .where(t.tasks.c.project == bindparam("project"), t.tasks.c.status.in_(_OPEN))
+    .order_by(t.tasks.c.ticket)
 )
 
 
 def stamp(at: datetime) -> str:
     """UTC, fixed width, so that text order is time order."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
 
 
 class SqlUnit:
@@ -59,76 +114,66 @@ class SqlUnit:
         self._sqlite = connection.dialect.name == "sqlite"
         self.notices: list[Notice] = []
 
-    @contextmanager
-    def savepoint(self) -> Generator[None]:
-        """All or nothing within the transaction; what fails takes its notices with it."""
-        before = len(self.notices)
-        with self._db.begin_nested():
-            try:
-                yield
-            except BaseException:
-                del self.notices[before:]
-                raise
-
     def said(self, since: int = 0) -> list[Outgoing]:
         """What this unit has put into the outbox, after its first `since` notices."""
         return [notice.body["message"] for notice in self.notices[since:] if notice.kind == "message"]
 
-    def _insert(self, table: Table) -> Any:
-        """An insert with this database's `ON CONFLICT`."""
-        if self._sqlite:
-            return sqlite.insert(table)
-        from sqlalchemy.dialects import postgresql  # its import is paid for where it is used
-
-        return postgresql.insert(table)
-
     def _upsert(self, table: Table, key: str, values: dict[str, Any]) -> None:
-        made = self._insert(table).values(**values)
+        made = _insert(self._db, table).values(**values)
         rest = {name: made.excluded[name] for name in values if name != key}
         self._db.execute(made.on_conflict_do_update(index_elements=[key], set_=rest))
 
     def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
-        made = self._insert(table).values(**values)
+        made = _insert(self._db, table).values(**values)
         # asked for as a row, since drivers count the rows of an insert differently
         kept = made.on_conflict_do_nothing().returning(literal_column("1"))
         return self._db.execute(kept).first() is not None
 
     def _bump(self, counter: str) -> int:
-        row = self._db.execute(_BUMP, {"counter": counter}).first()
+        return self._bump_hashed(counter)[0]
+
+    def _bump_hashed(self, counter: str) -> tuple[int, str]:
+        row = _BUMP.first(self._db, counter=counter)
         if row is None:
             raise StoreError(
                 f"the counter {counter} is missing: the database was not set up by `codespar up`"
             )
-        return int(row[0])
+        return int(row[0]), str(row[1])
 
     # inbox
 
     def accept(
-        self, source: str, delivery: str, project: str, body: dict[str, Any], at: UtcDatetime
+        self,
+        source: str,
+        delivery: str,
+        project: str,
+        body: dict[str, Any] | str,
+        at: UtcDatetime,
+        *,
+        done: bool = False,
     ) -> tuple[int, bool]:
-        """Keep a delivery; a repeat returns the first one's id and False."""
-        values = {
-            "source": source,
-            "delivery": delivery,
-            "project": project,
-            "body": json.dumps(body),
-            "received_at": stamp(at),
-        }
-        made = self._insert(t.inbox).on_conflict_do_nothing()
-        row = self._db.execute(made.returning(t.inbox.c.id), values).first()
+        """Keep a delivery; a repeat returns the first one's id and False. `body` is JSON, or its text as it came.
+
+        With `done` there is no turn to be taken over it.
+        """
+        row = _ACCEPT.first(
+            self._db,
+            source=source,
+            delivery=delivery,
+            project=project,
+            body=body if isinstance(body, str) else json.dumps(body),
+            received_at=stamp(at),
+            done_at=stamp(at) if done else None,
+        )
         if row is None:
-            found = select(t.inbox.c.id).where(t.inbox.c.source == source, t.inbox.c.delivery == delivery)
-            return int(self._db.execute(found).scalar_one()), False
+            known = _DELIVERED.first(self._db, source=source, delivery=delivery)
+            assert known is not None, "a row that conflicts is there"
+            return int(known[0]), False
         self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project))
         return int(row[0]), True
 
     def pending(self, project: str, limit: int) -> list[Incoming]:
-        rows = self._db.execute(
-            select(t.inbox.c.id, t.inbox.c.project, t.inbox.c.body)
-            .where(t.inbox.c.done_at.is_(None), t.inbox.c.project == project)
-            .order_by(t.inbox.c.id)
-            .limit(limit)
-        )
+        rows = _PENDING.all(self._db, project=project, most=limit)
         return [
             Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows
         ]
@@ -142,14 +187,13 @@ class SqlUnit:
         ]
 
     def is_pending(self, incoming: int) -> bool:
-        return (
-            self._db.execute(select(t.inbox.c.done_at).where(t.inbox.c.id == incoming)).scalar_one() is None
-        )
+        row = _DONE_AT.first(self._db, row=incoming)
+        return row is not None and row[0] is None
 
     def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None:
         # an error may quote anything, and neither database takes every character
         why = error.replace("\0", "?").encode(errors="replace").decode() if error is not None else None
-        self._db.execute(_FINISH, {"row": incoming, "at": stamp(at), "why": why})
+        _FINISH.run(self._db, row=incoming, at=stamp(at), why=why)
 
     # outbox
 
@@ -170,28 +214,28 @@ class SqlUnit:
         delivered = stamp(at) if thread.channel in PULLED else None
         if response.replaces is not None:
             seq = self._bump("outbox")
-            changed = self._db.execute(
-                _UPDATE_OUTBOX, {"row": row_key, "new_seq": seq, "new_body": body, "new_delivered": delivered}
+            changed = _SAY_AGAIN.first(
+                self._db, row=row_key, new_seq=seq, new_body=body, new_delivered=delivered
             )
-            if changed.rowcount:
+            if changed is not None:
                 self._announce(seq, row_key, project, thread, response, at)
                 return
-        elif self._db.execute(select(t.outbox.c.id).where(t.outbox.c.key == key)).first() is not None:
+        elif _SAID.first(self._db, key=key) is not None:
             return
         seq = self._bump("outbox")
-        values = {
-            "seq": seq,
-            "key": row_key,
-            "cause": cause,
-            "project": project,
-            "channel": thread.channel,
-            "thread": thread.key,
-            "body": body,
-            "created_at": stamp(at),
-            "delivered_at": delivered,
-            "attempts": 0,
-        }
-        self._db.execute(_INSERT_OUTBOX, values)
+        _SAY.run(
+            self._db,
+            seq=seq,
+            key=row_key,
+            cause=cause,
+            project=project,
+            channel=thread.channel,
+            thread=thread.key,
+            body=body,
+            created_at=stamp(at),
+            delivered_at=delivered,
+            attempts=0,
+        )
         self._announce(seq, row_key, project, thread, response, at)
 
     def _announce(
@@ -266,16 +310,17 @@ class SqlUnit:
             self._db.execute(select(t.projects.c.name).where(t.projects.c.name == name).with_for_update())
 
     def _project(self, row: Any) -> Project:
+        name, repository, autonomy, paused, created_at = row
         return Project(
-            name=row.name,
-            repository=row.repository,
-            autonomy=row.autonomy,
-            paused=bool(row.paused),
-            created_at=_time(row.created_at),
+            name=name,
+            repository=repository,
+            autonomy=autonomy,
+            paused=bool(paused),
+            created_at=_time(created_at),
         )
 
     def project(self, name: str) -> Project | None:
-        row = self._db.execute(select(t.projects).where(t.projects.c.name == name)).first()
+        row = _PROJECT.first(self._db, name=name)
         return self._project(row) if row else None
 
     def projects(self) -> list[Project]:
@@ -295,17 +340,11 @@ class SqlUnit:
         self.notices.append(Notice(kind="project", key=project.name, project=project.name))
 
     def _agent(self, row: Any) -> Agent:
-        return Agent(
-            id=row.id,
-            kind=row.kind,
-            project=row.project,
-            state=row.state,
-            outcome=row.outcome,
-            since=_time(row.since),
-        )
+        id, kind, project, state, outcome, since = row
+        return Agent(id=id, kind=kind, project=project, state=state, outcome=outcome, since=_time(since))
 
     def agent(self, id: str) -> Agent | None:
-        row = self._db.execute(select(t.agents).where(t.agents.c.id == id)).first()
+        row = _AGENT.first(self._db, id=id)
         return self._agent(row) if row else None
 
     def agents(self, project: str | None = None, live_only: bool = True, limit: int = 200) -> list[Agent]:
@@ -397,8 +436,8 @@ class SqlUnit:
         return added
 
     def task(self, id: str) -> Task | None:
-        body = self._db.execute(select(t.tasks.c.body).where(t.tasks.c.id == id)).scalar()
-        return Task.model_validate_json(body) if body else None
+        row = _TASK.first(self._db, id=id)
+        return Task.model_validate_json(row[0]) if row else None
 
     def update_task(self, task: Task) -> None:
         self._db.execute(
@@ -409,12 +448,7 @@ class SqlUnit:
         self.notices.append(Notice(kind="task", key=task.id, project=task.project))
 
     def open_tasks(self, project: str) -> list[Task]:
-        rows = self._db.execute(
-            select(t.tasks.c.body)
-            .where(t.tasks.c.project == project, t.tasks.c.status.in_(("queued", "running", "waiting")))
-            .order_by(t.tasks.c.ticket)
-        )
-        return [Task.model_validate_json(row[0]) for row in rows]
+        return [Task.model_validate_json(row[0]) for row in _OPEN_TASKS.all(self._db, project=project)]
 
     def tasks(self, project: str | None = None, status: str | None = None, limit: int = 100) -> list[Task]:
         query = select(t.tasks.c.body).order_by(t.tasks.c.ticket.desc()).limit(limit)
@@ -487,8 +521,8 @@ class SqlUnit:
         detail: dict[str, JsonValue],
     ) -> None:
         """Append to the audit chain. The head row is locked first, so entries cannot fork."""
-        row = self._db.execute(_BUMP, {"counter": "audit"}).one()
-        seq, previous = int(row[0]), str(row[1]) or chain.GENESIS
+        seq, head = self._bump_hashed("audit")
+        previous = head or chain.GENESIS
         body = chain.canonical(
             {
                 "seq": seq,

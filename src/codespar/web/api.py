@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codespar import __version__
@@ -38,6 +37,7 @@ from codespar.web.base import House, NoSuchProject
 
 MAX_BODY = 256 * 1024  # bytes of a request
 PING_SECONDS = 15.0
+_TOO_LARGE = f"a request may have {MAX_BODY} bytes"
 
 
 class ApiError(CodesparError):
@@ -61,7 +61,7 @@ class PostedMessage(Value):
 
 class PostedProject(Value):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
-    repository: str = Field(min_length=1, max_length=1000)
+    repository: str = Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f]+$")
 
 
 async def authenticated(request: Request, authorization: Annotated[str | None, Header()] = None) -> Person:
@@ -113,7 +113,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     app.state.house = house
     _handle_errors(app)
-    app.add_middleware(_BodyLimit)
+    app.add_middleware(_Gate)
 
     # health
 
@@ -303,7 +303,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         delivery = verify_delivery(source, body, request.headers, clock())
         try:
             payload = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError(400, "malformed", "the body is not JSON") from error
         new = await house.record_delivery(
             source, delivery, payload if isinstance(payload, dict) else {"value": payload}
@@ -423,24 +423,30 @@ def _event(kind: str, body: dict[str, Any], id: int | None = None) -> str:
     return f"{head}event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
+def _error_body(code: str, message: str, next_step: str = "") -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "next": next_step}}
+
+
 def _handle_errors(app: FastAPI) -> None:
-    def body(code: str, message: str, next_step: str = "") -> dict[str, Any]:
-        return {"error": {"code": code, "message": message, "next": next_step}}
+    body = _error_body
 
     @app.exception_handler(ApiError)
     async def api_error(_request: Request, error: ApiError) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return JSONResponse(body(error.code, str(error), error.next_step), error.status, headers)
 
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        if error.status_code in (404, 405):
-            told = f"there is no {request.method} {request.url.path[:100]}"
-        else:
-            told = str(error.detail)
-        answer = body(code, told, "the routes are in /openapi.json")
-        return JSONResponse(answer, error.status_code, dict(error.headers or {}))
+    @app.exception_handler(StarletteHTTPException)
+    async def http_error(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        match error.status_code:
+            case 404 | 405:
+                code = "not_found" if error.status_code == 404 else "method_not_allowed"
+                told = f"there is no {request.method} {request.url.path[:100]}"
+                answer = body(code, told, "the routes are in /openapi.json")
+            case 413:
+                answer = body("too_large", error.detail, "send less")
+            case _:
+                answer = body("invalid", error.detail, "the request's schema is in /openapi.json")
+        return JSONResponse(answer, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_request: Request, _error: Exception) -> JSONResponse:
@@ -471,26 +477,26 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(body("invalid", problems, "the request's schema is in /openapi.json"), 422)
 
 
-class _BodyLimit:
-    """Refuses a body over the limit, whether it says its size or not."""
+class _Gate:
+    """Refuses a body over the limit, whether it says its size or not, and an address with a NUL in it, which no database looks up."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            answer = _error_body("invalid", "there is a NUL character in the address", "leave it out")
+            await JSONResponse(answer, 422)(scope, receive, send)
+            return
+        if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if told.isdigit() and int(told) > MAX_BODY:
-            error = {
-                "error": {
-                    "code": "too_large",
-                    "message": f"a request may have {MAX_BODY} bytes",
-                    "next": "send less",
-                }
-            }
-            await JSONResponse(error, 413)(scope, receive, send)
+            await JSONResponse(_error_body("too_large", _TOO_LARGE, "send less"), 413)(scope, receive, send)
             return
         taken = 0
 
@@ -499,7 +505,7 @@ class _BodyLimit:
             part = await receive()
             taken += len(part.get("body", b""))
             if taken > MAX_BODY:
-                raise ApiError(413, "too_large", f"a request may have {MAX_BODY} bytes", "send less")
+                raise HTTPException(413, _TOO_LARGE)
             return part
 
         await self._app(scope, counted, send)
