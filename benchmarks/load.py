@@ -56,10 +56,10 @@ def padded(delivery: str, size: int) -> str:
 
 
 def signed(source: str, secret: str, delivery: str, size: int) -> bytes:
-    """A webhook delivery of `size` bytes, signed as `codespar.web.api.verify_delivery` asks for."""
+    """A webhook delivery of `size` bytes, signed as `codespar.web.edge.verify_delivery` asks for."""
     body = json.dumps({"text": padded(delivery, size - 12)}).encode()
     now = str(int(time.time()))
-    digest = hmac.new(secret.encode(), now.encode() + b"." + body, hashlib.sha256).hexdigest()
+    digest = hmac.new(secret.encode(), f"{now}.{delivery}.".encode() + body, hashlib.sha256).hexdigest()
     headers = {"X-Codespar-Timestamp": now, "X-Codespar-Signature": f"sha256={digest}"}
     return request(f"/webhooks/{source}", body, headers | {"X-Codespar-Delivery": delivery})
 

@@ -6,7 +6,9 @@ Nothing but the command line imports this module, and nothing else knows which a
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import importlib
 import os
 import secrets
 import signal
@@ -14,7 +16,6 @@ import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvicorn
@@ -31,6 +32,7 @@ from codespar.domain.base import CodesparError
 from codespar.domain.messages import NormalizedMessage
 from codespar.domain.people import Person, Role
 from codespar.domain.tasks import Thread
+from codespar.engine.base import Engine
 from codespar.engine.starter import Starter
 from codespar.forges.base import Forge
 from codespar.forges.local import LocalForge
@@ -68,6 +70,7 @@ class App:
         self.store.on_commit = self.bus.publish
         self._forges: dict[str, Forge] = {}
         self._indexes: dict[str, CodeIndex] = {}
+        self._workshops: dict[str, Workshop] = {}
         self._projects: dict[str, ProjectSettings] = {project.name: project for project in settings.projects}
         self._people = self._know_people()
         self.sandbox = make_sandbox(settings)
@@ -90,7 +93,7 @@ class App:
         )
         self.turns = Turns(self.store, self.project_agent, now)
         self.metrics_page = Metrics()
-        self._engine: Any = None
+        self._engine: Engine | None = None
         self._starter: Starter | None = None
         self._image: asyncio.Task[None] | None = None
         self._why_not: str | None = "starting"
@@ -124,6 +127,11 @@ class App:
         return self._indexes[project]
 
     def workshop(self, project: str) -> Workshop:
+        if project not in self._workshops:
+            self._workshops[project] = self._furnish(project)
+        return self._workshops[project]
+
+    def _furnish(self, project: str) -> Workshop:
         settings = self._settings_of(project)
         return Workshop(
             name=project,
@@ -154,6 +162,7 @@ class App:
         await forge.sync()
         self._projects[name] = settings
         self._forges[name] = forge
+        self._workshops.pop(name, None)
         at = now()
 
         def write(unit: Unit) -> Project:
@@ -171,31 +180,34 @@ class App:
         return await self.store.write(write)
 
     async def take_in(
-        self, project: str, person: Person, thread: Thread, message: NormalizedMessage
+        self,
+        project: str,
+        person: Person,
+        thread: Thread,
+        message: NormalizedMessage,
+        *,
+        wait: bool = True,
     ) -> tuple[int, Sequence[Outgoing]]:
         if project not in self._projects:
             raise NoSuchProject(f"there is no project {project}")
         body = {"message": message.wire(), "person": person.id, "thread": thread.wire()}
-        waiting: asyncio.Future[Sequence[Outgoing]] | None = None
 
         def accept(unit: Unit) -> tuple[int, bool]:
             return unit.accept(message.channel.value, message.id, project, body, message.timestamp)
 
         incoming, new = await self.store.write(accept)
+        if not wait:
+            return incoming, ()
         if not new:
             return incoming, await self.turns.answered(incoming)
-        waiting = self.turns.expect(incoming)
-        return incoming, await waiting
+        return incoming, await self.turns.expect(incoming)
 
-    async def record_delivery(self, source: str, delivery: str, body: dict[str, Any]) -> bool:
+    async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
         """Keep a webhook's delivery. Which agent acts on it comes with the source's own adapter."""
         at = now()
 
         def write(unit: Unit) -> bool:
-            incoming, new = unit.accept(f"webhook:{source}", delivery, "", body, at)
-            if new:
-                unit.finish(incoming, at)
-            return new
+            return unit.accept(f"webhook:{source}", delivery, "", body, at, done=True)[1]
 
         return await self.store.write(write)
 
@@ -222,14 +234,14 @@ class App:
 
     async def start_engine(self) -> None:
         """Open the durable engine, which goes on with what was under way, and remove containers nobody answers for."""
-        from codespar.engine.durable import DurableEngine
-
         url = f"sqlite:///{self.folder / 'engine.sqlite'}"
         if ours := self.settings.database_url:
             from codespar.store.sibling import engine_database
 
             url = await engine_database(ours)
-        engine = DurableEngine(url)
+        # its import takes half a second: requests are answered meanwhile
+        durable = await asyncio.to_thread(importlib.import_module, "codespar.engine.durable")
+        engine: Engine = durable.DurableEngine(url)
         engine.register(board.WORKFLOW, self.task_agent.run)
         engine.register("merge", self.project_agent.merge)
         await self._sweep()
@@ -403,7 +415,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
-    from codespar.web.api import create_api
+    from codespar.web.api import create_app
 
     app = App(settings)
     await app.start()
@@ -414,7 +426,7 @@ async def serve(settings: Settings) -> None:
         raise
     address = listener.getsockname()
     config = uvicorn.Config(
-        create_api(app, now),
+        create_app(app, now),
         http="httptools",
         log_config=None,
         access_log=False,
@@ -423,6 +435,11 @@ async def serve(settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     (app.folder / "server.address").write_text(f"http://{address[0]}:{address[1]}\n")
+    # What is there now stays: the collector need not look at it again, and need not look for so little.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    gc.enable()
     log.info("server.ready", url=f"http://{address[0]}:{address[1]}", data=str(app.folder))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ from typing import Any
 from codespar.agents import board, cards
 from codespar.agents.answers import ANSWERS, Turn, not_configured, not_understood
 from codespar.agents.task import Workshop
-from codespar.agents.turns import Facts
+from codespar.agents.turns import Facts, Understood
 from codespar.codeindex.base import CodeIndex
 from codespar.domain.approvals import ApprovalKind, Verdict, vote
 from codespar.domain.autonomy import AuthorizationVerdict, authorize
@@ -62,17 +62,18 @@ class ProjectAgent:
 
     # reading what lies outside the store
 
-    async def gather(self, incoming: Incoming) -> Facts | None:
+    async def gather(self, incoming: Incoming) -> Understood:
         command = parse(incoming.message.content, aliases=self._aliases)
         if not isinstance(command, Command) or command.name not in self._gatherers:
-            return None
+            return Understood(command=command)
         needed = command.permission
         if needed is not None and not may(incoming.message.author.role, needed):
-            return None  # nothing is read for who may not see it: the turn says so
+            return Understood(command=command)  # nothing is read for who may not see it: the turn says so
         try:
-            return await self._gatherers[command.name](command.project or incoming.project, command)
+            facts = await self._gatherers[command.name](command.project or incoming.project, command)
         except CodesparError as error:
-            return Facts(problem=str(error))
+            facts = Facts(problem=str(error))
+        return Understood(command=command, facts=facts)
 
     async def _gather_diff(self, project: str, command: Command) -> Facts:
         forge = self._forge(project)
@@ -122,21 +123,23 @@ class ProjectAgent:
 
     # deciding
 
-    def decide(self, unit: Unit, incoming: Incoming, facts: Facts | None, now: datetime) -> None:
+    def decide(self, unit: Unit, incoming: Incoming, understood: Understood, now: datetime) -> None:
         """One turn. Everything it writes is in `unit`."""
-        command = parse(incoming.message.content, aliases=self._aliases)
-        understood = command if isinstance(command, Command) else None
-        turn = Turn(unit, incoming, understood, facts, now, lambda project: self._workshop(project).max_tasks)
+        command = understood.command
+        known = command if isinstance(command, Command) else None
+        turn = Turn(
+            unit, incoming, known, understood.facts, now, lambda project: self._workshop(project).max_tasks
+        )
         if isinstance(command, NotUnderstood):
             turn.say(not_understood(command))
             return
         spec = command.spec
         project = unit.project(turn.project)
         if project is None:
-            known = ", ".join(found.name for found in unit.projects())
+            linked = ", ".join(found.name for found in unit.projects())
             turn.say(
                 cards.refused(
-                    "No such project", f"{turn.project} is not linked here.", f"linked are: {known}"
+                    "No such project", f"{turn.project} is not linked here.", f"linked are: {linked}"
                 )
             )
             return

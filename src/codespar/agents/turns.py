@@ -15,6 +15,7 @@ import structlog
 
 from codespar.agents import cards
 from codespar.domain.base import Value
+from codespar.domain.commands import Command, NotUnderstood
 from codespar.store.base import Incoming, Outgoing, Store, Unit
 
 log = structlog.get_logger(__name__)
@@ -29,12 +30,19 @@ class Facts(Value):
     problem: str = ""
 
 
+class Understood(Value):
+    """A message, parsed, and what was read for it."""
+
+    command: Command | NotUnderstood
+    facts: Facts | None = None
+
+
 class ProjectMind(Protocol):
     """The deciding half of a Project Agent."""
 
-    async def gather(self, incoming: Incoming) -> Facts | None: ...
+    async def gather(self, incoming: Incoming) -> Understood: ...
 
-    def decide(self, unit: Unit, incoming: Incoming, facts: Facts | None, now: datetime) -> None: ...
+    def decide(self, unit: Unit, incoming: Incoming, understood: Understood, now: datetime) -> None: ...
 
 
 class Turns:
@@ -100,20 +108,20 @@ class Turns:
     async def _take(self, batch: list[Incoming]) -> None:
         gathered = [await self._mind.gather(incoming) for incoming in batch]
 
-        def turn(incoming: Incoming, facts: Facts | None) -> Callable[[Unit], list[Outgoing]]:
+        def turn(incoming: Incoming, understood: Understood) -> Callable[[Unit], list[Outgoing]]:
             def work(unit: Unit) -> list[Outgoing]:
                 before = len(unit.notices)
                 now = self._clock()
                 if not unit.is_pending(incoming.id):
                     return []
                 unit.lock_project(incoming.project)
-                self._mind.decide(unit, incoming, facts, now)
+                self._mind.decide(unit, incoming, understood, now)
                 unit.finish(incoming.id, now)
                 return [sent for sent in unit.said(before) if sent.thread == incoming.thread.key]
 
             return work
 
-        works = [turn(incoming, facts) for incoming, facts in zip(batch, gathered, strict=True)]
+        works = [turn(incoming, understood) for incoming, understood in zip(batch, gathered, strict=True)]
         answers = await self._store.write_all(works)
         for incoming, answer in zip(batch, answers, strict=True):
             self.taken += 1

@@ -6,6 +6,7 @@ Only this module and `doctor` look at the settings; everything else about projec
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 @app.command()
 def up(config: ConfigOption = None) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
+    gc.disable()  # what is imported stays; the server switches it on again
     from codespar.app import serve
     from codespar.config import load_settings
 

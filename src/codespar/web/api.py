@@ -7,11 +7,8 @@ Every route under /api asks for a bearer token, and shows only what its person m
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import os
-import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,36 +24,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codespar import __version__
 from codespar.domain.base import CodesparError, Value
-from codespar.domain.messages import Author, Channel, NormalizedMessage
 from codespar.domain.people import Permission, Person, may, who_could
 from codespar.domain.slots import position
-from codespar.domain.tasks import Task, Thread
+from codespar.domain.tasks import Task
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
 from codespar.store.base import Outgoing, Unit
-from codespar.web.base import House, NoSuchProject
+from codespar.web.base import MAX_BODY, ApiError, House, NoSuchProject, error_body
+from codespar.web.edge import (
+    Edge,
+    PostedMessage,
+    choose_project,
+    message_view,
+    take_delivery,
+    take_message,
+    verify_delivery,
+)
 
-MAX_BODY = 256 * 1024  # bytes of a request
 PING_SECONDS = 15.0
 _TOO_LARGE = f"a request may have {MAX_BODY} bytes"
-
-
-class ApiError(CodesparError):
-    """A request that is refused: an HTTP status, a code for programs, and what to do for people."""
-
-    def __init__(self, status: int, code: str, message: str, next_step: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.next_step = next_step
-
-
-class PostedMessage(Value):
-    """A message as a client sends it. `id` makes a repeat recognizable; without one every post is a new message."""
-
-    content: str = Field(min_length=1, max_length=32_000)
-    project: str | None = None
-    thread: str | None = Field(default=None, max_length=100, pattern=r"^[\w.:-]+$")
-    id: str | None = Field(default=None, max_length=150, pattern=r"^[\w.:-]+$")
 
 
 class PostedProject(Value):
@@ -91,6 +76,11 @@ def needs(caller: Person, permission: Permission) -> None:
         )
 
 
+def create_app(house: House, clock: Callable[[], datetime]) -> ASGIApp:
+    """What the server serves: the API behind the edge."""
+    return Edge(create_api(house, clock), house, clock)
+
+
 def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     """The ASGI app over a running house."""
     app = FastAPI(
@@ -98,18 +88,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     )
 
     def chosen(name: str | None) -> str:
-        """The project that is meant. Raises `ApiError`."""
-        names = house.project_names()
-        if name is None and len(names) == 1:
-            return names[0]
-        if name in names:
-            return str(name)
-        known = ", ".join(names) or "none is linked yet"
-        if name is None:
-            raise ApiError(
-                422, "project_needed", "several projects are linked: say which", f"one of: {known}"
-            )
-        raise ApiError(404, "no_such_project", f"there is no project {name}", f"one of: {known}")
+        return choose_project(house, name)
 
     app.state.house = house
     _handle_errors(app)
@@ -143,31 +122,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.post("/api/v1/messages", tags=["messages"])
     async def post_message(posted: PostedMessage, caller: Caller) -> JSONResponse:
-        project = chosen(posted.project)
-        thread = Thread(
-            channel=Channel.CLI,
-            conversation=project,
-            thread_id=posted.thread or caller.id,
-            person=caller.id,
-        )
-        delivery = f"{caller.id}:{posted.id}" if posted.id else f"{caller.id}:{os.urandom(12).hex()}"
-        message = NormalizedMessage(
-            id=delivery,
-            channel=Channel.CLI,
-            author=Author(id=caller.id, name=caller.name, role=caller.role),
-            content=posted.content,
-            thread_id=thread.thread_id,
-            timestamp=clock(),
-        )
-        incoming, answers = await house.take_in(project, caller, thread, message)
-        return JSONResponse(
-            {
-                "messageId": incoming,
-                "thread": thread.key,
-                "project": project,
-                "responses": [_message(sent) for sent in answers],
-            }
-        )
+        """Say something as the token's person. The answers come back, or with `"wait": false` just the news that it is committed (202)."""
+        status, answer = await take_message(house, clock, caller, posted)
+        return JSONResponse(answer, status)
 
     @app.get("/api/v1/messages", tags=["messages"])
     async def get_messages(
@@ -179,7 +136,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         """Messages after a cursor, oldest first. `cursor` is where to go on; it is `after` itself when there is nothing more."""
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.messages(thread, after, limit))
-        shown = [_message(sent) for sent in found if _may_read(caller, sent)]
+        shown = [message_view(sent) for sent in found if _may_read(caller, sent)]
         return JSONResponse({"messages": shown, "cursor": found[-1].seq if found else after})
 
     @app.get("/api/v1/events", tags=["messages"])
@@ -299,44 +256,13 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.post("/webhooks/{source}", tags=["webhooks"])
     async def webhook(source: str, request: Request) -> JSONResponse:
+        """Keep a signed delivery. Sent again under the same id it is accepted again and changes nothing."""
         body = await request.body()
         delivery = verify_delivery(source, body, request.headers, clock())
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ApiError(400, "malformed", "the body is not JSON") from error
-        new = await house.record_delivery(
-            source, delivery, payload if isinstance(payload, dict) else {"value": payload}
-        )
-        return JSONResponse({"accepted": True, "new": new}, 202)
+        status, answer = await take_delivery(house, source, delivery, body)
+        return JSONResponse(answer, status)
 
     return app
-
-
-def verify_delivery(source: str, body: bytes, headers: Any, now: datetime) -> str:
-    """Check a webhook's signature over the raw bytes and return its delivery id. An unknown source or a missing secret refuses.
-
-    The scheme is `X-Codespar-Signature: sha256=<HMAC-SHA256 of "timestamp.body">` with `X-Codespar-Timestamp` (seconds, within five
-    minutes) and `X-Codespar-Delivery`; the secret is read from CODESPAR_WEBHOOK_SECRET_<SOURCE>.
-    """
-    secret = os.environ.get(f"CODESPAR_WEBHOOK_SECRET_{source.upper().replace('-', '_')}", "")
-    if not secret or not source.replace("-", "").isalnum():
-        raise ApiError(
-            404,
-            "no_such_source",
-            f"no webhook source {source[:40]} is configured",
-            "set its secret in the server's environment",
-        )
-    timestamp, delivery = headers.get("x-codespar-timestamp", ""), headers.get("x-codespar-delivery", "")
-    given = headers.get("x-codespar-signature", "").removeprefix("sha256=")
-    wanted = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(given.encode(), wanted.encode()):
-        raise ApiError(401, "bad_signature", "the signature does not match the body")
-    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or abs(now.timestamp() - int(timestamp)) > 300:
-        raise ApiError(401, "stale", "the delivery is older than five minutes or from the future")
-    if not delivery or len(delivery) > 190:
-        raise ApiError(400, "no_delivery_id", "X-Codespar-Delivery is missing or too long")
-    return delivery
 
 
 def task_view(task: Task, open_tasks: list[Task]) -> dict[str, Any]:
@@ -355,11 +281,6 @@ def _pull(pull: PullRequest) -> dict[str, Any]:
     }
 
 
-def _message(sent: Outgoing) -> dict[str, Any]:
-    body = sent.wire()
-    return body | {"replaces": sent.response.replaces}
-
-
 def _may_read(caller: Person, sent: Outgoing) -> bool:
     """Blocks carry diffs; people without view_diffs see the rest of the conversation only."""
     return may(caller.role, Permission.VIEW_DIFFS) or not sent.response.blocks
@@ -375,7 +296,7 @@ async def _stream(
                 for sent in missed:
                     seen = sent.seq
                     if _may_read(caller, sent) and project in (None, sent.project):
-                        yield _event("message", _message(sent), sent.seq)
+                        yield _event("message", message_view(sent), sent.seq)
         yield _event("ping", {"at": datetime.now(UTC).isoformat()})
         while True:
             try:
@@ -390,7 +311,7 @@ async def _stream(
             if notice.kind == "message":
                 sent = notice.body["message"]
                 if sent.seq > seen and _may_read(caller, sent):
-                    yield _event("message", _message(sent), sent.seq)
+                    yield _event("message", message_view(sent), sent.seq)
             elif notice.kind == "task":
                 key = notice.key
 
@@ -423,12 +344,8 @@ def _event(kind: str, body: dict[str, Any], id: int | None = None) -> str:
     return f"{head}event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def _error_body(code: str, message: str, next_step: str = "") -> dict[str, Any]:
-    return {"error": {"code": code, "message": message, "next": next_step}}
-
-
 def _handle_errors(app: FastAPI) -> None:
-    body = _error_body
+    body = error_body
 
     @app.exception_handler(ApiError)
     async def api_error(_request: Request, error: ApiError) -> JSONResponse:
@@ -488,7 +405,7 @@ class _Gate:
             await self._app(scope, receive, send)
             return
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            answer = _error_body("invalid", "there is a NUL character in the address", "leave it out")
+            answer = error_body("invalid", "there is a NUL character in the address", "leave it out")
             await JSONResponse(answer, 422)(scope, receive, send)
             return
         if scope["method"] in ("GET", "HEAD"):
@@ -496,7 +413,7 @@ class _Gate:
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if told.isdigit() and int(told) > MAX_BODY:
-            await JSONResponse(_error_body("too_large", _TOO_LARGE, "send less"), 413)(scope, receive, send)
+            await JSONResponse(error_body("too_large", _TOO_LARGE, "send less"), 413)(scope, receive, send)
             return
         taken = 0
 

@@ -14,6 +14,22 @@ from codespar.forges.base import Forge
 from codespar.store.base import Outgoing, Project, Store
 from codespar.web.bus import Bus
 
+MAX_BODY = 256 * 1024  # bytes of a request
+
+
+class ApiError(CodesparError):
+    """A request that is refused: an HTTP status, a code for programs, and what to do for people."""
+
+    def __init__(self, status: int, code: str, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.next_step = next_step
+
+
+def error_body(code: str, message: str, next_step: str = "") -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "next": next_step}}
+
 
 class NoSuchProject(CodesparError):
     """The request names a project that is not linked, or that its person may not see."""
@@ -49,11 +65,19 @@ class House(Protocol):
         ...
 
     async def take_in(
-        self, project: str, person: Person, thread: Thread, message: NormalizedMessage
+        self,
+        project: str,
+        person: Person,
+        thread: Thread,
+        message: NormalizedMessage,
+        *,
+        wait: bool = True,
     ) -> tuple[int, Sequence[Outgoing]]:
-        """Commit a message, run its turn, and return (inbox id, answers)."""
+        """Commit a message, run its turn, and return (inbox id, answers). Without `wait`, the turn runs later and there are no answers."""
         ...
 
-    async def record_delivery(self, source: str, delivery: str, body: dict[str, Any]) -> bool: ...
+    async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
+        """Commit a verified delivery, JSON as it came. False when it was there already."""
+        ...
 
     def metrics(self) -> bytes: ...
