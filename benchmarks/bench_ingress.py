@@ -1,4 +1,4 @@
-"""How fast a delivery is committed and acknowledged: signed webhooks, and messages with the turn that answers them.
+"""How fast a delivery is committed and acknowledged: signed webhooks, and messages whose sender does not wait for the answer.
 
 32 connections send bodies of 8 kB each to a CodeSpar server on SQLite (`synchronous=FULL`) and, in turns with it, to the bare handler of
 `benchmarks/bare.py`. At the end the server is killed and every acknowledged delivery is looked for in its database.
@@ -49,7 +49,7 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
                 load = [signed(SOURCE, secret, name, SIZE) for name in names]
                 bare.append(await asyncio.to_thread(measure, bare_port, load, CONNECTIONS))
                 hooks.append(await asyncio.to_thread(measure, house.port, load, CONNECTIONS))
-                load = [message(token, "bench", name, padded(name, SIZE)) for name in said]
+                load = [message(token, "bench", name, padded(name, SIZE), wait=False) for name in said]
                 messages.append(await asyncio.to_thread(measure, house.port, load, CONNECTIONS))
             await house.kill()
             kept = _deliveries(house.folder / "data" / "codespar.sqlite")

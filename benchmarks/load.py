@@ -64,9 +64,9 @@ def signed(source: str, secret: str, delivery: str, size: int) -> bytes:
     return request(f"/webhooks/{source}", body, headers | {"X-Codespar-Delivery": delivery})
 
 
-def message(token: str, project: str, delivery: str, content: str) -> bytes:
-    """A message as a client of the API posts it."""
-    body = {"content": content, "project": project, "thread": "bench", "id": delivery}
+def message(token: str, project: str, delivery: str, content: str, *, wait: bool = True) -> bytes:
+    """A message as a client of the API posts it, with or without waiting for its answers."""
+    body = {"content": content, "project": project, "thread": "bench", "id": delivery, "wait": wait}
     return request("/api/v1/messages", json.dumps(body).encode(), {"Authorization": f"Bearer {token}"})
 
 
