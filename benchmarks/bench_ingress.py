@@ -51,6 +51,7 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
                 hooks.append(await asyncio.to_thread(measure, house.port, load, CONNECTIONS))
                 load = [message(token, "bench", name, padded(name, SIZE), wait=False) for name in said]
                 messages.append(await asyncio.to_thread(measure, house.port, load, CONNECTIONS))
+                await house.say("bench", "queue")  # answered when every turn before it has been taken
             await house.kill()
             kept = _deliveries(house.folder / "data" / "codespar.sqlite")
         there = rows(bare_database) == WEBHOOKS * ROUNDS

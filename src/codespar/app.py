@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -431,6 +432,8 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         lifespan="off",
+        proxy_headers=False,  # who asks is known by a token, never by a header that a proxy may have set
+        server_header=False,
         timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
@@ -440,6 +443,7 @@ async def serve(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     gc.enable()
+    sys.setswitchinterval(0.0005)  # the loop and the writer take turns: neither waits long for the other
     log.info("server.ready", url=f"http://{address[0]}:{address[1]}", data=str(app.folder))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -99,7 +99,8 @@ _OPEN_TASKS = Prepared(
 
 def stamp(at: datetime) -> str:
     """UTC, fixed width, so that text order is time order."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _time(text: str) -> datetime:
