@@ -56,7 +56,7 @@ FAILED = TaskResult(
     status=TaskStatus.FAILED,
     summary="the container ran out of memory (limit 2048 MiB)",
     last_line="Running the integration tests.",
-    next_step="raise `limits.memory` for the project, or make the task smaller",
+    next_step="raise `limits.memory` for the project, or split the task",
     patch="/srv/codespar/tasks/task-abc123/1/out/changes.patch",
     cost_micros=412_000,
 )

@@ -253,14 +253,14 @@ class Supervisor:
                 outcome="failed",
                 summary=f"the container ran out of memory (limit {limits.memory_bytes // 1024**2} MiB)",
                 last_line=last_line,
-                next_step="raise `limits.memory` for the project, or make the task smaller",
+                next_step="raise `limits.memory` for the project, or split the task",
             )
         if ended.disk_full or result.filesystem_full:
             return Seen(
                 outcome="failed",
                 summary=f"the disk in the sandbox is full (limit {limits.tmp_bytes // 1024**2} MiB of /tmp)",
                 last_line=last_line,
-                next_step="raise `limits.tmp` for the project, or make the task smaller",
+                next_step="raise `limits.tmp` for the project, or split the task",
             )
         if result.outcome == "done" and ended.exit_code == 0:
             return Seen(outcome="done", summary=result.summary or events.summary, last_line=last_line)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pathspec import GitIgnoreSpec
-
 DETECTORS = (
     "AWSKeyDetector",
     "AzureStorageKeyDetector",
@@ -37,6 +35,8 @@ class Screen:
     """The `Screening` port on pathspec and detect-secrets (imported when first used)."""
 
     def problems(self, paths: list[str], diff: str, blocked_paths: tuple[str, ...]) -> list[str]:
+        from pathspec import GitIgnoreSpec
+
         spec = GitIgnoreSpec.from_lines(blocked_paths)
         found = [f"{path} is a blocked path" for path in paths if spec.match_file(path)]
         found += [

@@ -240,6 +240,7 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self._sqlite:
+            tables.for_postgresql()
             return create_engine(postgresql_address(self.url), pool_size=10, pool_pre_ping=True)
         engine = create_engine(self.url, connect_args={"check_same_thread": False})
 

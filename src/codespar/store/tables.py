@@ -5,16 +5,25 @@ Documents (tasks, approvals) are kept whole as JSON, with the columns that are a
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, TextClause, text
 
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
+_PARTIAL: list[tuple[Index, TextClause]] = []
 
 
 def _open(name: str, until: str, *columns: str) -> Index:
     """An index of the rows that wait for something: those whose `until` is empty. What is done costs it nothing."""
     waits = text(f"{until} IS NULL")
-    return Index(name, *columns, sqlite_where=waits, postgresql_where=waits)
+    index = Index(name, *columns, sqlite_where=waits)
+    _PARTIAL.append((index, waits))
+    return index
+
+
+def for_postgresql() -> None:
+    """Tell the indexes what PostgreSQL calls the same. Not at once: naming its dialect imports it, and most installations never use it."""
+    for index, waits in _PARTIAL:
+        index.dialect_options["postgresql"]["where"] = waits
 
 
 inbox = Table(

@@ -97,8 +97,8 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     # health
 
     @app.get("/healthz", tags=["health"])
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
 
     @app.get("/readyz", tags=["health"])
     async def readyz() -> JSONResponse:
@@ -115,8 +115,10 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         return Response(house.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/api/v1/version", tags=["health"])
-    async def version(caller: Caller) -> dict[str, str]:
-        return {"version": __version__, "id": caller.id, "person": caller.name, "role": caller.role.value}
+    async def version(caller: Caller) -> JSONResponse:
+        return JSONResponse(
+            {"version": __version__, "id": caller.id, "person": caller.name, "role": caller.role.value}
+        )
 
     # messages
 
@@ -157,21 +159,21 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     # what there is
 
     @app.get("/api/v1/projects", tags=["projects"])
-    async def projects(caller: Caller) -> dict[str, Any]:
+    async def projects(caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.projects())
-        return {"projects": [project.wire() for project in found]}
+        return JSONResponse({"projects": [project.wire() for project in found]})
 
     @app.post("/api/v1/projects", tags=["projects"], status_code=201)
-    async def link_project(posted: PostedProject, caller: Caller) -> dict[str, Any]:
+    async def link_project(posted: PostedProject, caller: Caller) -> JSONResponse:
         needs(caller, Permission.LINK_CHANNEL)
-        return (await house.link(posted.name, posted.repository, caller)).wire()
+        return JSONResponse((await house.link(posted.name, posted.repository, caller)).wire(), 201)
 
     @app.get("/api/v1/agents", tags=["projects"])
-    async def agents(caller: Caller, project: str | None = None, ended: bool = False) -> dict[str, Any]:
+    async def agents(caller: Caller, project: str | None = None, ended: bool = False) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.agents(project, live_only=not ended))
-        return {"agents": [agent.wire() for agent in found]}
+        return JSONResponse({"agents": [agent.wire() for agent in found]})
 
     @app.get("/api/v1/tasks", tags=["tasks"])
     async def tasks(
@@ -179,7 +181,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         project: str | None = None,
         status: str | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
 
         def read(unit: Any) -> list[dict[str, Any]]:
@@ -187,10 +189,10 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
                 task_view(task, unit.open_tasks(task.project)) for task in unit.tasks(project, status, limit)
             ]
 
-        return {"tasks": await house.store.read(read)}
+        return JSONResponse({"tasks": await house.store.read(read)})
 
     @app.get("/api/v1/tasks/{task_id}", tags=["tasks"])
-    async def task(task_id: str, caller: Caller) -> dict[str, Any]:
+    async def task(task_id: str, caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
 
         def read(unit: Any) -> dict[str, Any] | None:
@@ -199,20 +201,20 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
         if (found := await house.store.read(read)) is None:
             raise ApiError(404, "no_such_task", f"there is no task {task_id}", "GET /api/v1/tasks lists them")
-        return found
+        return JSONResponse(found)
 
     @app.get("/api/v1/prs", tags=["prs"])
     async def pulls(
         caller: Caller, project: str | None = None, state: PullState | None = None
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         needs(caller, Permission.VIEW_DIFFS)
         found = await house.forge(chosen(project)).list_pulls(state)
-        return {"prs": [_pull(pull) for pull in found]}
+        return JSONResponse({"prs": [_pull(pull) for pull in found]})
 
     @app.get("/api/v1/prs/{project}/{number}", tags=["prs"])
-    async def pull(project: str, number: int, caller: Caller) -> dict[str, Any]:
+    async def pull(project: str, number: int, caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_DIFFS)
-        return _pull(await house.forge(chosen(project)).get_pull(number))
+        return JSONResponse(_pull(await house.forge(chosen(project)).get_pull(number)))
 
     @app.get("/api/v1/prs/{project}/{number}/diff", tags=["prs"])
     async def pull_diff(project: str, number: int, caller: Caller) -> PlainTextResponse:
@@ -222,35 +224,37 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         return PlainTextResponse(await forge.diff(found.base_commit, found.head_commit))
 
     @app.get("/api/v1/approvals", tags=["approvals"])
-    async def approvals(
-        caller: Caller, project: str | None = None, state: str | None = None
-    ) -> dict[str, Any]:
+    async def approvals(caller: Caller, project: str | None = None, state: str | None = None) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.approvals(project, state))
-        return {"approvals": [approval.wire() for approval in found]}
+        return JSONResponse({"approvals": [approval.wire() for approval in found]})
 
     @app.get("/api/v1/audit", tags=["audit"])
     async def audit(
         caller: Caller, project: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         needs(caller, Permission.VIEW_AUDIT)
-        return {"entries": await house.store.read(lambda unit: unit.audit_entries(limit, project))}
+        return JSONResponse(
+            {"entries": await house.store.read(lambda unit: unit.audit_entries(limit, project))}
+        )
 
     @app.get("/api/v1/audit/verify", tags=["audit"])
-    async def verify_audit(caller: Caller) -> dict[str, Any]:
+    async def verify_audit(caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_AUDIT)
         report = await house.store.read(lambda unit: unit.verify_audit())
-        return report.wire()
+        return JSONResponse(report.wire())
 
     @app.get("/api/v1/search", tags=["projects"])
     async def search(
         caller: Caller, q: Annotated[str, Query(min_length=1, max_length=500)], project: str | None = None
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         needs(caller, Permission.VIEW_DIFFS)
         name = chosen(project)
         _, commit = await house.forge(name).sync()
         await house.index(name).update(house.forge(name).base_repository, commit)
-        return {"hits": [asdict(hit) for hit in await house.index(name).search(q)], "commit": commit}
+        return JSONResponse(
+            {"hits": [asdict(hit) for hit in await house.index(name).search(q)], "commit": commit}
+        )
 
     # signed deliveries from outside
 

@@ -1,38 +1,38 @@
-"""The Prometheus page: counters of this process, and gauges read from the store by whoever last refreshed them."""
+"""The Prometheus page: what this process has counted."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from collections import Counter
 
 from codespar import __version__
 
+COUNTED = {
+    "inbox": ("codespar_deliveries", "Deliveries committed to the inbox"),
+    "message": ("codespar_messages", "Messages committed to the outbox, edits included"),
+    "intent": ("codespar_intents", "Intents written for the engine"),
+    "task": ("codespar_task_changes", "Changes of tasks"),
+}
+"""By kind of notice: the metric's name, and what it counts."""
+
 
 class Metrics:
-    """One registry a server, so that two servers in one process do not share counts."""
+    """Counts the store's notices. The Prometheus client is loaded when somebody first asks for the page."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        info = Gauge("codespar_build_info", "The running release", ["version"], registry=self.registry)
-        info.labels(__version__).set(1)
-        self.deliveries = Counter(
-            "codespar_deliveries", "Deliveries committed to the inbox", registry=self.registry
-        )
-        self.messages = Counter(
-            "codespar_messages", "Messages committed to the outbox, edits included", registry=self.registry
-        )
-        self.intents = Counter("codespar_intents", "Intents written for the engine", registry=self.registry)
-        self.tasks = Counter("codespar_task_changes", "Changes of tasks", registry=self.registry)
+        self._counts: Counter[str] = Counter()
 
     def count(self, kind: str) -> None:
         """Count a notice of the store."""
-        counter = {
-            "inbox": self.deliveries,
-            "message": self.messages,
-            "intent": self.intents,
-            "task": self.tasks,
-        }.get(kind)
-        if counter is not None:
-            counter.inc()
+        self._counts[kind] += 1
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        """The page, in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, Gauge, generate_latest
+        from prometheus_client import Counter as Series
+
+        registry = CollectorRegistry()
+        info = Gauge("codespar_build_info", "The running release", ["version"], registry=registry)
+        info.labels(__version__).set(1)
+        for kind, (name, meaning) in COUNTED.items():
+            Series(name, meaning, registry=registry).inc(self._counts[kind])
+        return generate_latest(registry)
