@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from codespar.cli.client import Event, SseParser
 from codespar.scripted.script import Library
-from codespar.web.api import MAX_BODY
+from codespar.web.base import MAX_BODY
 from codespar.web.bus import QUEUE
 from support.house import House
 from support.repositories import repository
@@ -322,6 +322,17 @@ async def test_a_malformed_message_is_refused(api: Api, body: bytes) -> None:
 
 
 # messages
+
+
+async def test_who_does_not_wait_is_acknowledged_at_once_and_finds_the_answer_later(api: Api) -> None:
+    posted = {"content": "whoami", "project": "one", "thread": "later", "wait": False}
+    status, body, _ = await api.ask("POST", "/api/v1/messages", json=posted)
+    assert status == 202 and body["responses"] == [] and body["messageId"] > 0
+    deadline = time.monotonic() + 10
+    while not (found := (await api.get("/api/v1/messages", params={"thread": body["thread"]}))["messages"]):
+        assert time.monotonic() < deadline, "the answer does not come"
+        await asyncio.sleep(0.02)
+    assert found[0]["response"]["title"].startswith("📋")
 
 
 async def test_a_message_sent_twice_is_taken_in_once_and_answered_the_same(api: Api) -> None:

@@ -217,6 +217,7 @@ class DockerTask:
         self._out = order.folder / "out"
         self._limits: Limits = order.spec.limits
         self._stopped = False
+        self._excess: str | None = None  # why its output ended it
 
     async def isolation(self) -> dict[str, JsonValue]:
         """What the engine says of the live container."""
@@ -253,7 +254,7 @@ class DockerTask:
             watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await watcher
-        excess = None if watcher.cancelled() else watcher.result()
+        excess = self._excess or await asyncio.to_thread(self._too_much)
         shown = await self._show()
         state = shown["State"]
         code = int(state["ExitCode"])
@@ -322,20 +323,27 @@ class DockerTask:
                     raise no_engine("its address", error) from error
             await asyncio.sleep(1)
 
-    async def _watch_output(self) -> str:
-        """Kill the container when its output grows beyond what may ever be taken. Returns why."""
+    async def _watch_output(self) -> None:
+        """Kill the container when its output grows beyond what may ever be taken."""
         from aiodocker import DockerError
 
-        allowed = self._limits.output_bytes * 2
         while True:
-            size, entries = await asyncio.to_thread(_size, self._out)
-            if size > allowed or entries > _ENTRIES:
-                self._stopped = True
-                with suppress(DockerError):  # ended by itself in the meantime
-                    await self._container.kill(signal="SIGKILL")
-                what = f"{size} bytes" if size > allowed else f"more than {_ENTRIES} files"
-                return f"the task wrote {what} to its output and was ended (`limits.output` is {self._limits.output_bytes})"
+            excess = await asyncio.to_thread(self._too_much)
+            if excess is not None:
+                break
             await asyncio.sleep(OUTPUT_EVERY)
+        self._excess = excess  # before the kill, which ends the waiting for the container and for this
+        self._stopped = True
+        with suppress(DockerError):  # ended by itself in the meantime
+            await self._container.kill(signal="SIGKILL")
+
+    def _too_much(self) -> str | None:
+        """What is wrong with the amount of output there is now."""
+        size, entries = _size(self._out)
+        if size <= self._limits.output_bytes * 2 and entries <= _ENTRIES:
+            return None
+        what = f"{size} bytes" if entries <= _ENTRIES else f"more than {_ENTRIES} files"
+        return f"the task wrote {what} to its output and was ended (`limits.output` is {self._limits.output_bytes})"
 
     async def _log_tail(self) -> str:
         from aiodocker import DockerError
