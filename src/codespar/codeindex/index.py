@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 BATCH_BYTES = 512 * 1024
 BATCH_FILES = 100
-COMMIT_FILES = 1000  # content is committed in such portions, so that a killed build goes on where it was
+COMMIT_FILES = 300  # content is committed in such portions, so that a killed build goes on where it was
 POOL_FROM = 300  # fewer new blobs than this are parsed here: starting processes would take longer
 PROCESSES = 2
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -121,8 +121,10 @@ class SqliteCodeIndex:
         kept: list[Content] = []
         running: list[tuple[list[Source], asyncio.Task[list[Content]]]] = []
         given = 0
+        adding: asyncio.Task[None] | None = None  # one portion is written while the next is parsed
 
         async def keep(until: int) -> None:
+            nonlocal adding
             while len(running) > until:
                 sources, future = running.pop(0)
                 try:
@@ -134,7 +136,9 @@ class SqliteCodeIndex:
                     )
                     kept.extend(await asyncio.to_thread(extract_all, sources, False))
                 if len(kept) >= COMMIT_FILES or not running:
-                    await asyncio.to_thread(self._file.add, list(kept))
+                    if adding is not None:
+                        await adding
+                    adding = asyncio.create_task(asyncio.to_thread(self._file.add, list(kept)))
                     kept.clear()
 
         try:
@@ -149,7 +153,11 @@ class SqliteCodeIndex:
                     given += 1
                     await keep(PROCESSES * 3)
             await keep(0)
+            if adding is not None:
+                await adding
         finally:
+            if adding is not None:
+                await asyncio.gather(adding, return_exceptions=True)
             for _, task in running:
                 task.cancel()
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
