@@ -23,8 +23,9 @@ import uvicorn
 
 from codespar.agents import board
 from codespar.agents.project import ProjectAgent
-from codespar.agents.task import TaskAgent, Tools, Workshop
+from codespar.agents.task import TaskAgent
 from codespar.agents.turns import Turns
+from codespar.agents.workshop import Tools, Workshop
 from codespar.codeindex.base import CodeIndex
 from codespar.codeindex.index import SqliteCodeIndex
 from codespar.config import ProjectSettings, Settings

@@ -13,8 +13,8 @@ from typing import Any
 
 from codespar.agents import board, cards
 from codespar.agents.answers import ANSWERS, Turn, not_configured, not_understood
-from codespar.agents.task import Workshop
 from codespar.agents.turns import Facts, Understood
+from codespar.agents.workshop import Workshop
 from codespar.codeindex.base import CodeIndex
 from codespar.domain.approvals import ApprovalKind, Verdict, vote
 from codespar.domain.autonomy import AuthorizationVerdict, authorize

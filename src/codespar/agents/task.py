@@ -7,9 +7,8 @@ are asked. No step raises for what can go wrong in the world: it answers with a 
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 import structlog
 
 from codespar.agents import board, cards
-from codespar.agents.supervisor import Supervisor, read_output
-from codespar.codeindex.base import CodeIndex
+from codespar.agents.delivery import Delivery
+from codespar.agents.supervisor import Supervisor
+from codespar.agents.workshop import Answer, Tools, Workshop, cancelled, failure
 from codespar.config import parse_repository_config
 from codespar.domain.approvals import Approval, ApprovalKind, new_approval
 from codespar.domain.base import CodesparError
@@ -28,58 +28,16 @@ from codespar.domain.tasks import (
     Limits,
     Task,
     TaskContext,
-    TaskKind,
     TaskResult,
     TaskSpec,
     TaskStatus,
-    TestRun,
 )
 from codespar.engine.base import WorkflowContext
-from codespar.forges.base import Check, Forge, PatchRefused
-from codespar.sandbox.base import Job, ModelGateway, Order, Sandbox, Screening
-from codespar.store.base import Store, StoreError
+from codespar.sandbox.base import Job, Order
+from codespar.store.base import StoreError
 
 log = structlog.get_logger(__name__)
-_TITLE = re.compile(
-    r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$"
-)
 _MAP_CHARACTERS = 6000
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """One project's tools, as the composition root plugs them together."""
-
-    name: str
-    repository: str
-    model: str
-    max_tasks: int
-    limits: Limits
-    cap: Limits  # what the organization allows at most
-    answer_seconds: float  # how long a question to people waits for its answer
-    blocked_paths: tuple[str, ...]
-    forge: Forge
-    index: CodeIndex
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What every Task Agent works with."""
-
-    store: Store
-    sandbox: Sandbox
-    gateway: ModelGateway
-    screening: Screening
-    workshop: Callable[[str], Workshop]
-    clock: Callable[[], datetime]
-    folder: Path  # tasks/ of the data folder
-
-
-Answer = dict[str, Any]
-
-
-def failure(summary: str, *, last_line: str = "", next_step: str = "", patch: str | None = None) -> Answer:
-    return {"failure": {"summary": summary, "lastLine": last_line, "nextStep": next_step, "patch": patch}}
 
 
 class TaskAgent:
@@ -88,6 +46,7 @@ class TaskAgent:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._supervisor = Supervisor(tools.store, tools.gateway, tools.clock)
+        self._delivery = Delivery(tools, self._supervisor)
 
     def nudge(self, task: str) -> None:
         """Something about the task changed: a running supervision looks at once."""
@@ -134,24 +93,30 @@ class TaskAgent:
                 if await context.step(f"still-wanted-{attempt}", self._is_over, task_id):
                     return failure("cancelled while it waited for a slot")
         harvested = await context.step(
-            "harvest", self._safely, self._harvest, task_id, attempt, prepared["spec"], worked
+            "harvest", self._safely, self._delivery.harvest, task_id, attempt, prepared["spec"], worked
         )
         if "failure" in harvested:
             return harvested
         verified = await context.step(
-            "verify", self._safely, self._verify, task_id, attempt, prepared["spec"]
+            "verify", self._safely, self._delivery.verify, task_id, attempt, prepared["spec"]
         )
         if "failure" in verified:
             return verified
         return await context.step(
-            "publish", self._safely, self._publish, task_id, prepared["spec"], worked, harvested, verified
+            "publish",
+            self._safely,
+            self._delivery.publish,
+            task_id,
+            prepared["spec"],
+            harvested,
+            verified,
         )
 
     async def _safely(self, step: Callable[..., Any], *arguments: Any) -> Answer:
         """What our ports refuse is an answer, not a crash. A cancellation that arrived before the step ends the task here."""
-        task = await self._task(str(arguments[0]))
+        task = await self._tools.task(str(arguments[0]))
         if task.cancel_requested_by and step != self._work:
-            return self._cancelled(task)
+            return cancelled(task)
         try:
             return await step(*arguments)
         except StoreError:
@@ -162,13 +127,15 @@ class TaskAgent:
     def _newest_patch(self, task: Task) -> str | None:
         """What the task has made so far, in whichever attempt."""
         attempts = range(task.attempt, 0, -1)
-        made = (str(self._folder(task.id, attempt) / "out" / "changes.patch") for attempt in attempts)
+        made = (
+            str(self._tools.folder_of(task.id, attempt) / "out" / "changes.patch") for attempt in attempts
+        )
         return next((patch for patch in made if _kept(patch)), None)
 
     # prepare
 
     async def _prepare(self, task_id: str, attempt: int) -> Answer:
-        task = await self._task(task_id)
+        task = await self._tools.task(task_id)
         shop = self._tools.workshop(task.project)
         branch, base = await shop.forge.sync()
         if attempt > 1 and task.spec is not None:
@@ -221,18 +188,20 @@ class TaskAgent:
     # work
 
     async def _work(self, task_id: str, attempt: int, document: dict[str, Any]) -> Answer:
-        task = await self._task(task_id)
+        task = await self._tools.task(task_id)
         if task.cancel_requested_by:
-            return self._cancelled(task)
+            return cancelled(task)
         spec = TaskSpec.model_validate(document)
         shop = self._tools.workshop(task.project)
-        earlier = self._folder(task_id, attempt - 1) / "out" / "changes.patch" if attempt > 1 else None
+        earlier = (
+            self._tools.folder_of(task_id, attempt - 1) / "out" / "changes.patch" if attempt > 1 else None
+        )
         order = Order(
             name=f"codespar-{task_id}-{attempt}",
             job=Job.WORK,
             spec=spec,
             repository=shop.forge.base_repository,
-            folder=self._folder(task_id, attempt),
+            folder=self._tools.folder_of(task_id, attempt),
             patch=earlier if earlier and earlier.is_file() and earlier.stat().st_size else None,
         )
         seen = await self._supervisor.follow(self._tools.sandbox, order)
@@ -241,14 +210,9 @@ class TaskAgent:
             case "done" | "ask":
                 return seen.wire() | {"outcome": seen.outcome}
             case "cancelled":
-                return self._cancelled(await self._task(task_id), patch)
+                return cancelled(await self._tools.task(task_id), patch)
             case _:
                 return failure(seen.summary, last_line=seen.last_line, next_step=seen.next_step, patch=patch)
-
-    def _cancelled(self, task: Task, patch: str | None = None) -> Answer:
-        answer = failure(f"cancelled by {task.cancel_requested_by}", patch=patch)
-        answer["failure"]["cancelled"] = True
-        return answer
 
     # a limit was reached
 
@@ -307,10 +271,10 @@ class TaskAgent:
     async def _not_going_on(
         self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer
     ) -> Answer:
-        task = await self._task(task_id)
-        patch = str(self._folder(task_id, task.attempt) / "out" / "changes.patch")
+        task = await self._tools.task(task_id)
+        patch = str(self._tools.folder_of(task_id, task.attempt) / "out" / "changes.patch")
         if reply is not None and reply.get("verdict") == "cancel":
-            return self._cancelled(task, patch)
+            return cancelled(task, patch)
         if reply is not None:
             return failure(f"{worked['summary']}; {reply.get('by', 'somebody')} said to stop", patch=patch)
         now = self._tools.clock()
@@ -338,167 +302,15 @@ class TaskAgent:
         await self._tools.store.write(resume)
 
     async def _is_over(self, task_id: str) -> bool:
-        return (await self._task(task_id)).status.final
-
-    # harvest: nothing that comes out of the container is trusted
-
-    async def _harvest(self, task_id: str, attempt: int, document: dict[str, Any], worked: Answer) -> Answer:
-        await self._phase(task_id, "checking the change")
-        task, spec = await self._task(task_id), TaskSpec.model_validate(document)
-        forge = self._tools.workshop(task.project).forge
-        path = self._folder(task_id, attempt) / "out" / "changes.patch"
-        patch = read_output(path, spec.limits.output_bytes)
-        if not patch.strip():
-            return failure(
-                "the task changed nothing",
-                last_line=str(worked["summary"])[:500],
-                next_step=f"say more exactly what should change (files that .gitignore names do not count), or `retry {task_id}`",
-            )
-        title = pull_title(str(worked["summary"]), task)
-        branch = f"codespar/{task_id}-{slug(task.instruction)}"
-        message = (
-            f"{title}\n\n{task.instruction.strip()}\n\nTask: {task_id}\nRequested-by: {task.requester}\n"
-        )
-        try:
-            commit = await forge.import_patch(
-                base_commit=spec.base_commit,
-                patch=patch,
-                branch=branch,
-                message=message,
-                author=task.requester,
-                at=task.started_at or task.created_at,
-            )
-        except PatchRefused as error:
-            return failure(f"the change that came out was refused: {error}", patch=str(path))
-        changes = await forge.changes(spec.base_commit, commit)
-        if len(changes) > spec.limits.output_files:
-            return failure(
-                f"the change touches {len(changes)} files; at most {spec.limits.output_files} are allowed",
-                patch=str(path),
-            )
-        diff = await forge.diff(spec.base_commit, commit)
-        problems = self._tools.screening.problems(
-            [change.path for change in changes], diff, spec.blocked_paths
-        )
-        if problems:
-            return failure(
-                "the change may not go out: " + "; ".join(problems[:5]),
-                next_step="instruct again without those, or change `blocked_paths`; nothing was pushed",
-                patch=str(path),
-            )
-        return {"branch": branch, "commit": commit, "title": title}
-
-    # verify: the project's own tests, by us, in a second clean container
-
-    async def _verify(self, task_id: str, attempt: int, document: dict[str, Any]) -> Answer:
-        spec = TaskSpec.model_validate(document)
-        if spec.test_command is None:
-            return {"tests": None}
-        await self._phase(task_id, "running the project's tests in a clean container")
-        task = await self._task(task_id)
-        folder = self._folder(task_id, attempt)
-        order = Order(
-            name=f"codespar-{task_id}-{attempt}-verify",
-            job=Job.VERIFY,
-            spec=spec,
-            repository=self._tools.workshop(task.project).forge.base_repository,
-            folder=folder.with_name(f"{attempt}-verify"),
-            patch=folder / "out" / "changes.patch",
-        )
-        run = await self._supervisor.verify(self._tools.sandbox, order)
-        if (await self._task(task_id)).cancel_requested_by:
-            return self._cancelled(await self._task(task_id), str(folder / "out" / "changes.patch"))
-        return {"tests": run.wire()}
-
-    # publish
-
-    async def _publish(
-        self, task_id: str, document: dict[str, Any], worked: Answer, harvested: Answer, verified: Answer
-    ) -> Answer:
-        await self._phase(task_id, "opening the pull request")
-        task, spec = await self._task(task_id), TaskSpec.model_validate(document)
-        forge = self._tools.workshop(task.project).forge
-        now = self._tools.clock()
-        tests = TestRun.model_validate(verified["tests"]) if verified["tests"] else None
-        branch, commit, title = str(harvested["branch"]), str(harvested["commit"]), str(harvested["title"])
-        await forge.push(branch=branch, commit=commit)
-        result = TaskResult(
-            status=TaskStatus.COMPLETED,
-            tests=tests,
-            cost_micros=task.cost_micros,
-            tokens=task.tokens,
-            turns=task.turns,
-        )
-        pull = await forge.open_pull(
-            branch=branch,
-            commit=commit,
-            base_branch=spec.base_branch,
-            base_commit=spec.base_commit,
-            title=title,
-            body=self._pull_body(task, spec, worked, result),
-            author=task.requester,
-            at=now,
-        )
-        if tests is not None:
-            check = Check(name="tests", passed=tests.passed, summary=cards.tests(result), at=now)
-            pull = await forge.set_check(pull.number, check)
-        conflicts = await forge.conflicts(pull.number)
-        await self._tell_conflicts(
-            task, branch, [(item.number, item.other, item.paths) for item in conflicts]
-        )
-        done = result.evolve(
-            summary=str(worked["summary"])[:4000],
-            branch=branch,
-            commit=commit,
-            pr_number=pull.number,
-            pr_title=title,
-            files_changed=len(pull.files),
-            additions=pull.additions,
-            deletions=pull.deletions,
-            isolation=task.isolation,
-        )
-        return {"result": done.wire()}
-
-    def _pull_body(self, task: Task, spec: TaskSpec, worked: Answer, result: TaskResult) -> str:
-        limits = spec.limits
-        used = f"{limits.memory_bytes // 1024**2} MiB memory, {limits.cpus:g} CPUs, {limits.tmp_bytes // 1024**2} MiB of /tmp, no network"
-        lines = [
-            str(worked["summary"]).strip()[:8000],
-            "",
-            "---",
-            f"- Instruction: {task.instruction.strip()}",
-            f"- Asked by {task.requester}; made by {task.id} on `{spec.base_commit[:12]}` of `{spec.base_branch}`",
-            f"- Tests: {cards.tests(result)}",
-            f"- Cost: {cards.money(result.cost_micros)}, {result.tokens} tokens, {result.turns} turns ({spec.model})",
-            f"- Isolation: {used}",
-        ]
-        return "\n".join(lines)
-
-    async def _tell_conflicts(
-        self, task: Task, branch: str, found: list[tuple[int, int, tuple[str, ...]]]
-    ) -> None:
-        now = self._tools.clock()
-
-        def tell(unit: Any) -> None:
-            for number, other, paths in found:
-                card = cards.conflict(number, other, paths)
-                key = f"{task.project}:conflict:{number}:{other}"
-                unit.say(task.project, task.thread, key, card, now)
-                for owner in unit.tasks(task.project, limit=500):
-                    if (
-                        owner.result
-                        and owner.result.pr_number == other
-                        and owner.thread.key != task.thread.key
-                    ):
-                        unit.say(task.project, owner.thread, f"{key}:other", card, now)
-
-        if found:
-            await self._tools.store.write(tell)
+        return (await self._tools.task(task_id)).status.final
 
     # finish
 
     async def _finish(self, task_id: str, answer: Answer) -> str:
         now = self._tools.clock()
+        told = dict(answer.get("failure", {}))
+        for words in ("summary", "lastLine"):
+            told[words] = await asyncio.to_thread(self._tools.screening.clean, str(told.get(words, "")))
 
         def finish(unit: Any) -> str:
             task: Task = unit.task(task_id)
@@ -508,7 +320,6 @@ class TaskAgent:
                 result = TaskResult.model_validate(answer["result"]).evolve(**spent)
                 card = cards.completed(task, result)
             else:
-                told = answer["failure"]
                 result = TaskResult(
                     status=TaskStatus.CANCELLED if told.get("cancelled") else TaskStatus.FAILED,
                     summary=told["summary"],
@@ -526,12 +337,6 @@ class TaskAgent:
 
     # small things
 
-    async def _task(self, task_id: str) -> Task:
-        task = await self._tools.store.read(lambda unit: unit.task(task_id))
-        if task is None:
-            raise CodesparError(f"there is no task {task_id} in the store")
-        return task
-
     async def _change(self, task_id: str, change: Callable[[Task], Task]) -> None:
         def apply(unit: Any) -> None:
             task = unit.task(task_id)
@@ -540,12 +345,6 @@ class TaskAgent:
 
         await self._tools.store.write(apply)
 
-    async def _phase(self, task_id: str, phase: str) -> None:
-        await self._supervisor.tell(task_id, phase)
-
-    def _folder(self, task_id: str, attempt: int) -> Path:
-        return self._tools.folder / task_id / str(attempt)
-
 
 def _kept(patch: str | None) -> str | None:
     """The patch's path where there is one with something in it."""
@@ -553,23 +352,3 @@ def _kept(patch: str | None) -> str | None:
         return None
     path = Path(patch)
     return patch if path.is_file() and path.stat().st_size else None
-
-
-def slug(text: str) -> str:
-    """A few words of the instruction for a branch name: lower case ASCII letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "task"
-
-
-def pull_title(summary: str, task: Task) -> str:
-    """The agent's own Conventional Commits title where it gave one, else one made from the instruction."""
-    for line in summary.splitlines()[:5]:
-        candidate = line.strip().strip("`*# ")
-        if _TITLE.match(candidate):
-            return candidate[:100]
-    words = " ".join(task.instruction.split())
-    kind = "fix" if task.kind in (TaskKind.FIX, TaskKind.INCIDENT_FIX) else "feat"
-    if re.match(r"(write|add)\b.*\btests?\b", words, re.IGNORECASE):
-        kind = "test"
-    elif re.match(r"(update|write|fix|improve)\b.*\b(docs?|documentation|readme)\b", words, re.IGNORECASE):
-        kind = "docs"
-    return f"{kind}: {words[:1].lower()}{words[1:80]}"

@@ -7,6 +7,8 @@ change to a login test.
 from __future__ import annotations
 
 import re
+import threading
+import unicodedata
 from collections.abc import Iterator
 
 DETECTORS = (
@@ -26,8 +28,13 @@ DETECTORS = (
     "TelegramBotTokenDetector",
     "TwilioKeyDetector",
 )
+_SETTINGS = {"plugins_used": [{"name": name} for name in DETECTORS]}
+_SCANNING = threading.Lock()  # the detectors' settings are one a process
+REMOVED = "[a line that held what looks like a secret was removed]"
 ANTHROPIC_KEY = re.compile(r"sk-ant-[A-Za-z0-9_-]{20,}")
 _NEW_FILE = re.compile(r'^\+\+\+ (?P<quote>"?)(?:b/)?(?P<path>.*?)(?P=quote)\t?$')
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, surrogate, private use
 _HUNK = re.compile(r"^@@ -\d+(?:,(?P<old>\d+))? \+\d+(?:,(?P<new>\d+))? @@")
 
 
@@ -45,19 +52,35 @@ class Screen:
         ]
         return found
 
+    def clean(self, text: str) -> str:
+        """An agent's words as they may go out: no line with a token of a known format, no HTML comment, no character nobody would see."""
+        from detect_secrets.settings import transient_settings
+
+        seen = "".join(
+            char
+            for char in _COMMENT.sub("", text)
+            if char in "\n\t\u200d" or unicodedata.category(char) not in _UNSEEN
+        )
+        with _SCANNING, transient_settings(_SETTINGS):
+            return "\n".join(REMOVED if kinds_in(line) else line for line in seen.split("\n"))
+
+
+def kinds_in(line: str) -> set[str]:
+    """The kinds of token in a line. Within `transient_settings` only."""
+    from detect_secrets.core.scan import scan_line
+
+    kinds = {secret.type for secret in scan_line(line)}
+    return kinds | {"Anthropic API Key"} if ANTHROPIC_KEY.search(line) else kinds
+
 
 def secrets_in(diff: str) -> list[tuple[str, int, str]]:
     """(path, line number in the diff, kind) of every added line that holds a token of a known format."""
-    from detect_secrets.core.scan import scan_line
     from detect_secrets.settings import transient_settings
 
     found: list[tuple[str, int, str]] = []
-    with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
+    with _SCANNING, transient_settings(_SETTINGS):
         for path, number, added in added_lines(diff):
-            kinds = {secret.type for secret in scan_line(added)}
-            if ANTHROPIC_KEY.search(added):
-                kinds.add("Anthropic API Key")
-            found += [(path, number, kind) for kind in sorted(kinds)]
+            found += [(path, number, kind) for kind in sorted(kinds_in(added))]
     return found
 
 
