@@ -8,93 +8,18 @@ from itertools import islice
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Integer, Table, bindparam, func, insert, literal_column, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Table, func, insert, literal_column, select, update
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
 from codespar.domain.approvals import Approval
 from codespar.domain.messages import NormalizedResponse, UtcDatetime
-from codespar.domain.tasks import Task, TaskStatus, Thread
+from codespar.domain.tasks import Task, Thread
 from codespar.store import audit as chain
+from codespar.store import statements as q
 from codespar.store import tables as t
 from codespar.store.base import Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
-from codespar.store.prepared import Prepared
 
 PULLED = ("cli", "web")  # their clients read the outbox themselves, so a committed message is a delivered one
-
-_OPEN = [literal_column(f"'{status}'") for status in TaskStatus if not status.final]
-
-
-def _named(table: Table, *names: str) -> dict[str, Any]:
-    return {name: bindparam(name, type_=table.c[name].type) for name in names}
-
-
-def _insert(connection: Connection, table: Table) -> Any:
-    """An insert with this database's `ON CONFLICT`."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # its import is paid for where it is used
-
-    return postgresql.insert(table)
-
-
-def _accept(connection: Connection) -> Any:
-    values = _named(t.inbox, "source", "delivery", "project", "body", "received_at", "done_at")
-    return _insert(connection, t.inbox).values(**values).on_conflict_do_nothing().returning(t.inbox.c.id)
-
-
-_ACCEPT = Prepared(_accept)
-_DELIVERED = Prepared(
-    select(t.inbox.c.id).where(
-        t.inbox.c.source == bindparam("source"), t.inbox.c.delivery == bindparam("delivery")
-    )
-)
-_PENDING = Prepared(
-    select(t.inbox.c.id, t.inbox.c.project, t.inbox.c.body)
-    .where(t.inbox.c.done_at.is_(None), t.inbox.c.project == bindparam("project"))
-    .order_by(t.inbox.c.id)
-    .limit(bindparam("most", type_=Integer))
-)
-_DONE_AT = Prepared(select(t.inbox.c.done_at).where(t.inbox.c.id == bindparam("row")))
-_FINISH = Prepared(
-    update(t.inbox)
-    .where(t.inbox.c.id == bindparam("row"))
-    .values(done_at=bindparam("at"), error=bindparam("why"))
-)
-_SAID = Prepared(select(t.outbox.c.id).where(t.outbox.c.key == bindparam("key")))
-_OUTBOX = (
-    "seq",
-    "key",
-    "cause",
-    "project",
-    "channel",
-    "thread",
-    "body",
-    "created_at",
-    "delivered_at",
-    "attempts",
-)
-_SAY = Prepared(insert(t.outbox).values(**_named(t.outbox, *_OUTBOX)))
-_SAY_AGAIN = Prepared(
-    update(t.outbox)
-    .where(t.outbox.c.key == bindparam("row"))
-    .values(seq=bindparam("new_seq"), body=bindparam("new_body"), delivered_at=bindparam("new_delivered"))
-    .returning(t.outbox.c.id)
-)
-_BUMP = Prepared(
-    update(t.counters)
-    .where(t.counters.c.name == bindparam("counter"))
-    .values(value=t.counters.c.value + literal_column("1"))
-    .returning(t.counters.c.value, t.counters.c.hash)
-)
-_PROJECT = Prepared(select(t.projects).where(t.projects.c.name == bindparam("name")))
-_AGENT = Prepared(select(t.agents).where(t.agents.c.id == bindparam("id")))
-_TASK = Prepared(select(t.tasks.c.body).where(t.tasks.c.id == bindparam("id")))
-_OPEN_TASKS = Prepared(
-    select(t.tasks.c.body)
-    .where(t.tasks.c.project == bindparam("project"), t.tasks.c.status.in_(_OPEN))
-    .order_by(t.tasks.c.ticket)
-)
 
 
 def stamp(at: datetime) -> str:
@@ -120,12 +45,12 @@ class SqlUnit:
         return [notice.body["message"] for notice in self.notices[since:] if notice.kind == "message"]
 
     def _upsert(self, table: Table, key: str, values: dict[str, Any]) -> None:
-        made = _insert(self._db, table).values(**values)
+        made = q.insert_for(self._db, table).values(**values)
         rest = {name: made.excluded[name] for name in values if name != key}
         self._db.execute(made.on_conflict_do_update(index_elements=[key], set_=rest))
 
     def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
-        made = _insert(self._db, table).values(**values)
+        made = q.insert_for(self._db, table).values(**values)
         # asked for as a row, since drivers count the rows of an insert differently
         kept = made.on_conflict_do_nothing().returning(literal_column("1"))
         return self._db.execute(kept).first() is not None
@@ -134,7 +59,7 @@ class SqlUnit:
         return self._bump_hashed(counter)[0]
 
     def _bump_hashed(self, counter: str) -> tuple[int, str]:
-        row = _BUMP.first(self._db, counter=counter)
+        row = q.BUMP.first(self._db, counter=counter)
         if row is None:
             raise StoreError(
                 f"the counter {counter} is missing: the database was not set up by `codespar up`"
@@ -157,7 +82,7 @@ class SqlUnit:
 
         With `done` there is no turn to be taken over it.
         """
-        row = _ACCEPT.first(
+        row = q.ACCEPT.first(
             self._db,
             source=source,
             delivery=delivery,
@@ -167,14 +92,14 @@ class SqlUnit:
             done_at=stamp(at) if done else None,
         )
         if row is None:
-            known = _DELIVERED.first(self._db, source=source, delivery=delivery)
+            known = q.DELIVERED.first(self._db, source=source, delivery=delivery)
             assert known is not None, "a row that conflicts is there"
             return int(known[0]), False
         self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project))
         return int(row[0]), True
 
     def pending(self, project: str, limit: int) -> list[Incoming]:
-        rows = _PENDING.all(self._db, project=project, most=limit)
+        rows = q.PENDING.all(self._db, project=project, most=limit)
         return [
             Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows
         ]
@@ -188,13 +113,13 @@ class SqlUnit:
         ]
 
     def is_pending(self, incoming: int) -> bool:
-        row = _DONE_AT.first(self._db, row=incoming)
+        row = q.DONE_AT.first(self._db, row=incoming)
         return row is not None and row[0] is None
 
     def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None:
         # an error may quote anything, and neither database takes every character
         why = error.replace("\0", "?").encode(errors="replace").decode() if error is not None else None
-        _FINISH.run(self._db, row=incoming, at=stamp(at), why=why)
+        q.FINISH.run(self._db, row=incoming, at=stamp(at), why=why)
 
     # outbox
 
@@ -215,16 +140,16 @@ class SqlUnit:
         delivered = stamp(at) if thread.channel in PULLED else None
         if response.replaces is not None:
             seq = self._bump("outbox")
-            changed = _SAY_AGAIN.first(
+            changed = q.SAY_AGAIN.first(
                 self._db, row=row_key, new_seq=seq, new_body=body, new_delivered=delivered
             )
             if changed is not None:
                 self._announce(seq, row_key, project, thread, response, at)
                 return
-        elif _SAID.first(self._db, key=key) is not None:
+        elif q.SAID.first(self._db, key=key) is not None:
             return
         seq = self._bump("outbox")
-        _SAY.run(
+        q.SAY.run(
             self._db,
             seq=seq,
             key=row_key,
@@ -321,7 +246,7 @@ class SqlUnit:
         )
 
     def project(self, name: str) -> Project | None:
-        row = _PROJECT.first(self._db, name=name)
+        row = q.PROJECT.first(self._db, name=name)
         return self._project(row) if row else None
 
     def projects(self) -> list[Project]:
@@ -345,7 +270,7 @@ class SqlUnit:
         return Agent(id=id, kind=kind, project=project, state=state, outcome=outcome, since=_time(since))
 
     def agent(self, id: str) -> Agent | None:
-        row = _AGENT.first(self._db, id=id)
+        row = q.AGENT.first(self._db, id=id)
         return self._agent(row) if row else None
 
     def agents(self, project: str | None = None, live_only: bool = True, limit: int = 200) -> list[Agent]:
@@ -437,7 +362,7 @@ class SqlUnit:
         return added
 
     def task(self, id: str) -> Task | None:
-        row = _TASK.first(self._db, id=id)
+        row = q.TASK.first(self._db, id=id)
         return Task.model_validate_json(row[0]) if row else None
 
     def update_task(self, task: Task) -> None:
@@ -449,7 +374,7 @@ class SqlUnit:
         self.notices.append(Notice(kind="task", key=task.id, project=task.project))
 
     def open_tasks(self, project: str) -> list[Task]:
-        return [Task.model_validate_json(row[0]) for row in _OPEN_TASKS.all(self._db, project=project)]
+        return [Task.model_validate_json(row[0]) for row in q.OPEN_TASKS.all(self._db, project=project)]
 
     def tasks(self, project: str | None = None, status: str | None = None, limit: int = 100) -> list[Task]:
         query = select(t.tasks.c.body).order_by(t.tasks.c.ticket.desc()).limit(limit)
