@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from codespar.domain.base import CodesparError
@@ -118,3 +119,19 @@ async def run(
     """Run git and return its output as text without the last newline. Raises `GitError` when it fails."""
     _, out = await run_bytes(*arguments, cwd=cwd, stdin=stdin, extra_env=extra_env, timeout=timeout)
     return out.decode(errors="surrogateescape").rstrip("\n")
+
+
+async def commit_tree(
+    repository: Path, tree: str, parents: Sequence[str], message: str, author: str, at: datetime
+) -> str:
+    """Make a commit of a tree and return its id. The same arguments give the same id."""
+    date = f"{int(at.timestamp())} +0000"
+    name = re.sub(r"[<>\n\0]", "", author).strip() or "unknown"
+    env = {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": "codespar@localhost",
+        "GIT_AUTHOR_DATE": date,
+        "GIT_COMMITTER_DATE": date,
+    }
+    given = [argument for parent in parents for argument in ("-p", parent)]
+    return await run("commit-tree", tree, *given, cwd=repository, stdin=message.encode(), extra_env=env)

@@ -1,22 +1,19 @@
 """The embedded forge: real git repositories, pull requests kept as git objects.
 
-`base.git` holds the default branch's history alone and is what tasks may see. `forge.git` borrows its objects and holds our branches and,
-under refs/codespar/pulls/<n>, one commit chain a pull request whose tree is `pull.json`: the record's whole history, numbered by
-compare-and-swap. Patches are applied in a throw-away index: no work tree, so no hooks, filters or links are ever in force.
+`base.git` holds the default branch's history alone and is what tasks may see. `forge.git` borrows its objects and holds our branches and
+the records of pull requests. Patches are applied in a throw-away index: no work tree, so no hooks, filters or links are ever in force.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from codespar import git
 from codespar.forges.base import (
@@ -29,18 +26,16 @@ from codespar.forges.base import (
     NotMergeable,
     PatchRefused,
     PullRequest,
-    PullRequestNotFound,
     PullState,
     PushRefused,
     RepositoryUnusable,
     Review,
 )
+from codespar.forges.records import PullRecords
 
-PULLS = "refs/codespar/pulls"
 _SOURCE = "source"  # the file that keeps a URL with credentials, for its owner alone
 _MODES = {"100644", "100755", "120000", "000000"}
 _MAX_FILE = 1024**2
-_RACES = 20  # how often a lost compare-and-swap is tried again
 
 
 class LocalForge:
@@ -53,6 +48,7 @@ class LocalForge:
         self._source = given if given != self._shown else _kept_source(folder, self._shown)
         self._base = folder / "base.git"
         self._forge = folder / "forge.git"
+        self._records = PullRecords(self._forge)
         self._lock = asyncio.Lock()
         self._branch = ""
 
@@ -187,7 +183,7 @@ class LocalForge:
                 ) from error
             tree = await git.run("write-tree", cwd=self._forge, extra_env=env)
         await self._refuse_tricks(base_commit, tree)
-        commit = await self._commit(tree, [base_commit], message, author, at)
+        commit = await git.commit_tree(self._forge, tree, [base_commit], message, author, at)
         await git.run("update-ref", f"refs/heads/{branch}", commit, cwd=self._forge)
         return commit
 
@@ -212,22 +208,6 @@ class LocalForge:
                 )
                 if _leaves_tree(pieces[:-1], target):
                     raise PatchRefused(f"{path} would be a link out of the repository ({target[:100]})")
-
-    async def _commit(
-        self, tree: str, parents: Sequence[str], message: str, author: str, at: datetime
-    ) -> str:
-        date = f"{int(at.timestamp())} +0000"
-        name = re.sub(r"[<>\n\0]", "", author).strip() or "unknown"
-        env = {
-            "GIT_AUTHOR_NAME": name,
-            "GIT_AUTHOR_EMAIL": "codespar@localhost",
-            "GIT_AUTHOR_DATE": date,
-            "GIT_COMMITTER_DATE": date,
-        }
-        given = [argument for parent in parents for argument in ("-p", parent)]
-        return await git.run(
-            "commit-tree", tree, *given, cwd=self._forge, stdin=message.encode(), extra_env=env
-        )
 
     async def push(self, *, branch: str, commit: str) -> None:
         ref = f"refs/heads/{branch}"
@@ -287,13 +267,9 @@ class LocalForge:
         at: datetime,
     ) -> PullRequest:
         files = tuple(await self.changes(base_commit, commit))
-        for _ in range(_RACES):
-            known = await self.list_pulls()
-            for pull in known:
-                if pull.branch == branch and pull.state is PullState.OPEN:
-                    return pull
-            number = max((pull.number for pull in known), default=0) + 1
-            pull = PullRequest(
+
+        def make(number: int) -> PullRequest:
+            return PullRequest(
                 number=number,
                 title=title,
                 body=body,
@@ -306,43 +282,29 @@ class LocalForge:
                 created_at=at,
                 updated_at=at,
             )
-            if await self._store_record(number, {"pull": pull.wire(), "keys": []}, None, at):
-                return pull
-        raise ForgeError(
-            f"no pull request number could be had for {branch}: too many are opened at once; retry"
-        )
+
+        def is_ours(pull: PullRequest) -> bool:
+            return pull.branch == branch and (pull.state is PullState.OPEN or pull.head_commit == commit)
+
+        return await self._records.add(is_ours, make)
 
     async def get_pull(self, number: int) -> PullRequest:
-        record, _ = await self._record(number)
-        return PullRequest.model_validate(record["pull"])
+        return await self._records.get(number)
 
     async def list_pulls(self, state: PullState | None = None) -> list[PullRequest]:
-        if not (self._forge / "HEAD").exists():
-            return []
-        refs = (await git.run("for-each-ref", "--format=%(refname)", PULLS, cwd=self._forge)).split()
-        if not refs:
-            return []
-        asked = "".join(f"{ref}:pull.json\n" for ref in refs).encode()
-        _, out = await git.run_bytes("cat-file", "--batch", cwd=self._forge, stdin=asked)
-        pulls: list[PullRequest] = []
-        while out:
-            head, _, rest = out.partition(b"\n")
-            size = int(head.split()[-1])
-            pulls.append(PullRequest.model_validate(json.loads(rest[:size])["pull"]))
-            out = rest[size + 1 :]
-        return sorted((pull for pull in pulls if state in (None, pull.state)), key=lambda pull: -pull.number)
+        return [pull for pull in await self._records.all() if state in (None, pull.state)]
 
     async def set_check(self, number: int, check: Check) -> PullRequest:
         def change(pull: PullRequest) -> PullRequest:
             others = tuple(one for one in pull.checks if one.name != check.name)
             return pull.evolve(checks=(*others, check), updated_at=check.at)
 
-        return await self._update(
+        return await self._records.change(
             number, f"check:{check.name}:{check.at.isoformat()}:{check.passed}", change, check.at
         )
 
     async def add_comment(self, number: int, comment: Comment, key: str) -> PullRequest:
-        return await self._update(
+        return await self._records.change(
             number,
             f"comment:{key}",
             lambda pull: pull.evolve(comments=(*pull.comments, comment), updated_at=comment.at),
@@ -350,7 +312,7 @@ class LocalForge:
         )
 
     async def add_review(self, number: int, review: Review, key: str) -> PullRequest:
-        return await self._update(
+        return await self._records.change(
             number,
             f"review:{key}",
             lambda pull: pull.evolve(reviews=(*pull.reviews, review), updated_at=review.at),
@@ -363,7 +325,7 @@ class LocalForge:
                 raise NotMergeable(f"PR #{number} is merged and cannot be closed")
             return pull.evolve(state=PullState.CLOSED, updated_at=at)
 
-        return await self._update(number, "closed", change, at)
+        return await self._records.change(number, "closed", change, at)
 
     async def merge(
         self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: datetime
@@ -386,7 +348,7 @@ class LocalForge:
         if merged != tip:
             await self._push(f"{merged}:refs/heads/{branch}")
         await self.sync()
-        return await self._update(
+        return await self._records.change(
             number,
             "merged",
             lambda one: one.evolve(state=PullState.MERGED, merge_commit=merged, updated_at=at),
@@ -422,13 +384,15 @@ class LocalForge:
         tree = await self._merge_tree(tip, pull.head_commit, pull.number)
         if method is MergeMethod.MERGE:
             message = f"Merge pull request #{pull.number}: {pull.title}\n\n{trailer}"
-            return await self._commit(tree, [tip, pull.head_commit], message, author, at)
+            return await git.commit_tree(self._forge, tree, [tip, pull.head_commit], message, author, at)
         if method is MergeMethod.SQUASH:
-            return await self._commit(
-                tree, [tip], f"{pull.title} (#{pull.number})\n\n{trailer}", pull.author, at
+            return await git.commit_tree(
+                self._forge, tree, [tip], f"{pull.title} (#{pull.number})\n\n{trailer}", pull.author, at
             )
         original = await git.run("log", "-1", "--format=%B", pull.head_commit, cwd=self._forge)
-        return await self._commit(tree, [tip], f"{original.rstrip()}\n{trailer}", pull.author, at)
+        return await git.commit_tree(
+            self._forge, tree, [tip], f"{original.rstrip()}\n{trailer}", pull.author, at
+        )
 
     async def _merge_tree(self, ours: str, theirs: str, number: int) -> str:
         code, out = await git.run_bytes(
@@ -472,50 +436,6 @@ class LocalForge:
 
         found = await asyncio.gather(*(compare(other) for other in others))
         return [conflict for conflict in found if conflict is not None]
-
-    # the records
-
-    async def _record(self, number: int) -> tuple[dict[str, Any], str]:
-        tip = (
-            await self._try("rev-parse", "--verify", "-q", f"{PULLS}/{number}", cwd=self._forge)
-            if (self._forge / "HEAD").exists()
-            else None
-        )
-        if not tip:
-            raise PullRequestNotFound(f"there is no pull request #{number}")
-        return json.loads(await git.run("cat-file", "blob", f"{tip}:pull.json", cwd=self._forge)), tip
-
-    async def _store_record(
-        self, number: int, record: dict[str, Any], before: str | None, at: datetime
-    ) -> bool:
-        """Write the record's next state if its last one is still `before`. False when another writer was faster."""
-        text = json.dumps(record, ensure_ascii=False, indent=1).encode()
-        blob = (
-            (await git.run_bytes("hash-object", "-w", "--stdin", cwd=self._forge, stdin=text))[1]
-            .decode()
-            .strip()
-        )
-        tree = await git.run("mktree", cwd=self._forge, stdin=f"100644 blob {blob}\tpull.json\n".encode())
-        commit = await self._commit(tree, [before] if before else [], f"PR #{number}\n", "CodeSpar", at)
-        code, _ = await git.run_bytes(
-            "update-ref", f"{PULLS}/{number}", commit, before or "", cwd=self._forge, ok_codes=(0, 1, 128)
-        )
-        return code == 0
-
-    async def _update(
-        self, number: int, key: str, change: Callable[[PullRequest], PullRequest], at: datetime
-    ) -> PullRequest:
-        for _ in range(_RACES):
-            record, tip = await self._record(number)
-            pull = PullRequest.model_validate(record["pull"])
-            if key in record["keys"]:
-                return pull
-            changed = change(pull)
-            if await self._store_record(
-                number, {"pull": changed.wire(), "keys": [*record["keys"], key]}, tip, at
-            ):
-                return changed
-        raise ForgeError(f"PR #{number} is being changed by too many at once; retry")
 
     async def _try(self, *arguments: str, cwd: Path | None = None) -> str | None:
         try:
