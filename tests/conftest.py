@@ -37,9 +37,21 @@ def work_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+BUILD = """
+import asyncio, pathlib, sys
+from codespar.app import build_image
+from codespar.config import Settings
+
+asyncio.run(build_image(Settings(data_dir=pathlib.Path(sys.argv[1])), print))
+"""
+
+
 @pytest.fixture(scope="session")
 def docker_engine() -> str:
-    """The address of the container engine that answers, such as `unix:///var/run/docker.sock`."""
+    """The address of the container engine that answers, such as `unix:///var/run/docker.sock`, with the task image in it.
+
+    Building that takes minutes where it was never built, which is no test's time.
+    """
     asked = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "engine_answers.py")],
         capture_output=True,
@@ -50,6 +62,12 @@ def docker_engine() -> str:
         pytest.fail(
             f"no container engine answers ({asked.stderr.strip()}); start one: scripts/ensure_docker.sh",
             pytrace=False,
+        )
+    folder = os.environ.get("CODESPAR_TEST_CACHE", "/var/tmp/codespar-test-cache")
+    built = subprocess.run([sys.executable, "-c", BUILD, folder], capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        pytest.fail(
+            f"the task image could not be built:\n{built.stdout}{built.stderr[-3000:]}", pytrace=False
         )
     return asked.stdout.strip()
 
