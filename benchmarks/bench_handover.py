@@ -6,7 +6,6 @@ Three projects with 1, 2 and 3 slots work their queues off one after another; a 
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -93,8 +92,3 @@ def run() -> list[dict[str, Any]]:
     """Measure 30 hand-overs."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

@@ -7,7 +7,6 @@ bare `git cat-file --batch` that reads the same blobs and does nothing with them
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import statistics
 import subprocess
@@ -356,8 +355,3 @@ def run() -> list[dict[str, Any]]:
     """Measure; one row a figure. `index_update` is the median of 15 commits of 10 files, `index_lookup` the 99th percentile of 400."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

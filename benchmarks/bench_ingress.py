@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import sqlite3
 import statistics
@@ -20,7 +19,7 @@ from tests.support.house import House, free_port
 from tests.support.repositories import repository
 
 from benchmarks.bare import bare_handler, rows
-from benchmarks.load import Measured, measure, message, padded, signed
+from benchmarks.load import Measured, measure, message, p99_figure, padded, signed
 from codespar.scripted.script import Library
 
 CONNECTIONS = 32
@@ -83,7 +82,6 @@ def _deliveries(database: Path) -> set[str]:
 
 def _figures(name: str, ours: list[Measured], bare: list[Measured], peer: float) -> list[dict[str, Any]]:
     rate = statistics.median(one.rate for one in ours)
-    p99, bare_p99 = (statistics.median(one.p99 for one in kind) for kind in (ours, bare))
     return [
         {
             "name": name,
@@ -94,15 +92,7 @@ def _figures(name: str, ours: list[Measured], bare: list[Measured], peer: float)
             "goal": ">= 0.5 of the bare handler",
             "ok": rate / peer >= 0.5,
         },
-        {
-            "name": f"{name}_p99",
-            "value": round(p99, 1),
-            "unit": "ms",
-            "against": f"the bare handler's: {bare_p99:.1f} ms",
-            "ratio": round(p99 / bare_p99, 2),
-            "goal": "<= 15 ms",
-            "ok": p99 <= 15,
-        },
+        p99_figure(f"{name}_p99", ours, bare, 15),
     ]
 
 
@@ -110,8 +100,3 @@ def run() -> list[dict[str, Any]]:
     """Measure; medians of three rounds, the kinds of load taking turns."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

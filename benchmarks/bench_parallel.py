@@ -7,7 +7,6 @@ there.
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -59,8 +58,3 @@ def run() -> list[dict[str, Any]]:
     """Measure once each."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

@@ -7,7 +7,6 @@ there already, and one task has run before.
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import subprocess
 import tempfile
@@ -72,8 +71,3 @@ def run() -> list[dict[str, Any]]:
     """Measure; medians of 12 starts of each kind."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

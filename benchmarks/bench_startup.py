@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import os
 import statistics
 import subprocess
@@ -151,8 +150,3 @@ def run() -> list[dict[str, Any]]:
     """Measure; the start is the median of five on one data folder."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.support.house import House, free_port
 from tests.support.repositories import repository
 
 from benchmarks.bare import bare_handler
-from benchmarks.load import Measured, measure, message
+from benchmarks.load import Measured, measure, message, p99_figure
 from codespar.scripted.script import Library
 
 CONNECTIONS = 16
@@ -37,7 +36,6 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
                 bare.append(await asyncio.to_thread(measure, bare_port, load, CONNECTIONS))
                 turns.append(await asyncio.to_thread(measure, house.port, load, CONNECTIONS))
     rate, peer = (statistics.median(one.rate for one in kind) for kind in (turns, bare))
-    p99, bare_p99 = (statistics.median(one.p99 for one in kind) for kind in (turns, bare))
     return [
         {
             "name": "turn",
@@ -48,15 +46,7 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
             "goal": ">= 500 turns/s",
             "ok": rate >= 500,
         },
-        {
-            "name": "turn_p99",
-            "value": round(p99, 1),
-            "unit": "ms",
-            "against": f"the bare handler's: {bare_p99:.1f} ms",
-            "ratio": round(p99 / bare_p99, 2),
-            "goal": "<= 50 ms",
-            "ok": p99 <= 50,
-        },
+        p99_figure("turn_p99", turns, bare, 50),
     ]
 
 
@@ -64,8 +54,3 @@ def run() -> list[dict[str, Any]]:
     """Measure; medians of three rounds, server and peer taking turns."""
     with tempfile.TemporaryDirectory(prefix="codespar-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(json.dumps(row))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -152,3 +152,17 @@ class _Connection(asyncio.Protocol):
     def _fail(self, why: str) -> None:
         if not self._end.done():
             self._end.set_exception(RuntimeError(why))
+
+
+def p99_figure(name: str, ours: list[Measured], bare: list[Measured], limit_ms: float) -> dict[str, Any]:
+    """The figure of the 99th percentile, in milliseconds, beside the peer's: medians of the rounds."""
+    p99, peer = (statistics.median(one.p99 for one in kind) for kind in (ours, bare))
+    return {
+        "name": name,
+        "value": round(p99, 1),
+        "unit": "ms",
+        "against": f"the bare handler's: {peer:.1f} ms",
+        "ratio": round(p99 / peer, 2),
+        "goal": f"<= {limit_ms} ms",
+        "ok": p99 <= limit_ms,
+    }

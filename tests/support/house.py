@@ -9,25 +9,19 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from codespar.cli.client import Client, Json, Server, ServerUnreachable
+from codespar.cli.processes import free_port
 from codespar.domain.messages import NormalizedResponse
 from codespar.scripted.script import Choose
 from codespar.scripted.server import ScriptedModel
 
 READY_SECONDS = 30.0
 FINAL = ("completed", "failed", "cancelled")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class House:

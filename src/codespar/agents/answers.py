@@ -16,6 +16,7 @@ from codespar.domain.commands import COMMANDS, Command, CommandSpec, NotUndersto
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
 from codespar.domain.people import PERMISSIONS, Person
 from codespar.domain.slots import position, queue, running
+from codespar.domain.tasks import money
 from codespar.store.base import Incoming, Unit
 
 _SHOWN_DIFF = 6000  # characters of a diff in a message
@@ -114,7 +115,7 @@ def status_of(turn: Turn, id: str) -> NormalizedResponse:
         lines.append(
             FieldLine(
                 name="Used",
-                value=f"{task.turns} turns, {task.tokens} tokens, {cards.money(task.cost_micros)}",
+                value=f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}",
             )
         )
         if task.result and task.result.pr_number:

@@ -11,12 +11,7 @@ from datetime import datetime
 from codespar.domain.approvals import Approval
 from codespar.domain.messages import Action, Block, FieldLine, NormalizedResponse, Progress, Tone
 from codespar.domain.slots import position, queue, running
-from codespar.domain.tasks import MICROS, Task, TaskResult, TaskStatus
-
-
-def money(micros: int) -> str:
-    """Micro-dollars as people read them."""
-    return f"${micros / MICROS:.2f}" if micros >= 10_000 or micros == 0 else f"${micros / MICROS:.4f}"
+from codespar.domain.tasks import Task, TaskResult, TaskStatus, money
 
 
 def _line(name: str, value: object) -> FieldLine:

@@ -12,7 +12,7 @@ from typing import Any
 from codespar.agents import cards
 from codespar.agents.supervisor import Supervisor, read_output
 from codespar.agents.workshop import Answer, Tools, cancelled, failure
-from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskSpec, TaskStatus, TestRun
+from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskSpec, TaskStatus, TestRun, money
 from codespar.forges.base import Check, PatchRefused
 from codespar.sandbox.base import Job, Order
 
@@ -151,7 +151,7 @@ class Delivery:
             f"- Instruction: {task.instruction.strip()}",
             f"- Asked by {task.requester}; made by {task.id} on `{spec.base_commit[:12]}` of `{spec.base_branch}`",
             f"- Tests: {cards.tests(result)}",
-            f"- Cost: {cards.money(result.cost_micros)}, {result.tokens} tokens, {result.turns} turns ({spec.model})",
+            f"- Cost: {money(result.cost_micros)}, {result.tokens} tokens, {result.turns} turns ({spec.model})",
             f"- Isolation: {used}",
         ]
         return "\n".join(lines)

@@ -59,7 +59,7 @@ class TaskAgent:
             answer = await self._work_through(context, task_id)
         except CodesparError as error:
             answer = failure(str(error))
-        except Exception as error:
+        except Exception as error:  # a defect of ours: its people are told, and the slot is not lost
             log.error("task.unexpected", task=task_id, exc_info=True)
             answer = failure(
                 f"an unexpected error ended the task: {type(error).__name__}: {error}",

@@ -98,7 +98,7 @@ class Turns:
                     await self._take(batch)
                 elif project not in self._again:
                     return
-        except Exception as error:
+        except Exception as error:  # the inbox keeps the messages; the next wake takes them
             log.error("turns.failed", project=project, error=str(error), exc_info=True)
         finally:
             del self._active[project]

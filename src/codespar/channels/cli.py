@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from codespar.channels.base import Capabilities
 from codespar.domain.messages import Block, Channel, NormalizedResponse, Tone
-from codespar.domain.tasks import MICROS, Thread
+from codespar.domain.tasks import Thread, money
 
 if TYPE_CHECKING:
     from rich.panel import Panel
@@ -51,11 +51,6 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """The text cleaned, on one line."""
     return " ".join(clean(text).split())
-
-
-def money(micros: int) -> str:
-    """Micro-dollars as people read them."""
-    return f"${micros / MICROS:.2f}" if micros >= 10_000 or micros == 0 else f"${micros / MICROS:.4f}"
 
 
 def duration(seconds: float) -> str:

@@ -30,12 +30,13 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from codespar.channels.cli import clean, duration, money, one_line
+from codespar.channels.cli import clean, duration, one_line
 from codespar.cli.client import Client, Json, Refused, Server, ServerUnreachable
 from codespar.cli.talk import FINAL, LOOK_SECONDS, OUTAGE_SECONDS, render_plain, show, write
 from codespar.domain.base import CodesparError
 from codespar.domain.commands import COMMANDS
 from codespar.domain.messages import NormalizedResponse, Tone
+from codespar.domain.tasks import money
 
 LEAVING = frozenset({"exit", "quit"})
 CACHE_SECONDS = 1.0  # how long names for completion are taken as fresh

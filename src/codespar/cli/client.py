@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 Json = dict[str, Any]
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CALL_SECONDS = 60.0
 SILENCE_SECONDS = 45.0  # the event stream pings more often than this
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)  # between attempts to reach the event stream again
@@ -59,6 +58,8 @@ class Event:
 
 def locate(server: str | None, config: Path | None, environment: Mapping[str, str]) -> Server:
     """The server that is meant: `--server`, else CODESPAR_URL, else the settings. Raises `CodesparError`."""
+    from codespar.config import LOOPBACK, load_settings
+
     url, token = server or environment.get("CODESPAR_URL"), environment.get("CODESPAR_TOKEN")
     if url is not None:
         parts = urlsplit(url)
@@ -66,8 +67,6 @@ def locate(server: str | None, config: Path | None, environment: Mapping[str, st
             raise CodesparError(f"{url} is no server address; one looks like http://127.0.0.1:7477")
         if token or parts.hostname not in LOOPBACK:
             return Server(url.rstrip("/"), token or None)
-    from codespar.config import load_settings
-
     settings = load_settings(config, environment)
     token = token or _token(settings.data_dir / "cli-token")
     if url is not None:

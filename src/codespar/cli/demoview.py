@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from codespar.channels.cli import WIDEST, money, one_line, progress_line, render
+from codespar.channels.cli import WIDEST, one_line, progress_line, render
 from codespar.cli.client import Json
 from codespar.domain.messages import NormalizedResponse
-from codespar.domain.tasks import MICROS
+from codespar.domain.tasks import MICROS, money
 
 if TYPE_CHECKING:
     from rich.live import Live

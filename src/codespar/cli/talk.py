@@ -14,12 +14,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from codespar.channels.cli import WIDEST, clean, money, one_line, progress_line, render
+from codespar.channels.cli import WIDEST, clean, one_line, progress_line, render
 from codespar.cli.client import Client, Json, Server, ServerUnreachable
 from codespar.domain.base import CodesparError
 from codespar.domain.messages import NormalizedResponse, Tone
+from codespar.domain.tasks import TaskStatus, money
 
-FINAL = frozenset({"completed", "failed", "cancelled"})
+FINAL = frozenset(status.value for status in TaskStatus if status.final)
 LOOK_SECONDS = 0.4  # between looks at tasks that are waited for
 OUTAGE_SECONDS = 60.0  # a server that is started again within it is waited for
 

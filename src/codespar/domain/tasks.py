@@ -13,6 +13,11 @@ from codespar.domain.messages import Attachment, UtcDatetime
 MICROS = 1_000_000  # micro-dollars in a dollar
 
 
+def money(micros: int) -> str:
+    """Micro-dollars as people read them."""
+    return f"${micros / MICROS:.2f}" if micros >= 10_000 or micros == 0 else f"${micros / MICROS:.4f}"
+
+
 class TaskKind(StrEnum):
     INSTRUCT = "instruct"
     FIX = "fix"

@@ -49,7 +49,7 @@ class Starter:
             self._wake.clear()
             try:
                 await self.drain()
-            except Exception as error:
+            except Exception as error:  # the database may be away: the intents stay, the loop must go on
                 log.error("starter.failed", error=str(error), exc_info=True)
                 await asyncio.sleep(1)
                 continue

@@ -215,7 +215,7 @@ class Database:
         try:
             job.result = job.work(unit)
             job.notices = unit.notices
-        except Exception as error:
+        except Exception as error:  # handed to the caller, whose unit alone is rolled back
             refused = error.orig if isinstance(error, DBAPIError) else error
             if not isinstance(refused, self._driver_error):
                 job.error = error

@@ -190,14 +190,10 @@ class SqlUnit:
             self._db.execute(select(t.outbox).where(t.outbox.c.cause == incoming).order_by(t.outbox.c.id))
         )
 
-    def messages(
-        self, thread: str | None, after: int, limit: int, projects: list[str] | None = None
-    ) -> list[Outgoing]:
+    def messages(self, thread: str | None, after: int, limit: int) -> list[Outgoing]:
         query = select(t.outbox).where(t.outbox.c.seq > after).order_by(t.outbox.c.seq).limit(limit)
         if thread is not None:
             query = query.where(t.outbox.c.thread == thread)
-        if projects is not None:
-            query = query.where(t.outbox.c.project.in_(projects))
         return self._outgoing(self._db.execute(query))
 
     # intents
