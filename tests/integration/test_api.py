@@ -227,6 +227,11 @@ async def test_no_operation_of_the_schema_answers_without_authentication(api: Ap
             status, body, headers = await api.ask(
                 method.upper(), filled + "?q=x", role=None, json=bodies.get(path, {})
             )
+            if path.startswith("/channels/"):
+                assert status == 404, (
+                    "no chat platform is set up here; each one's own tests send it forgeries"
+                )
+                continue
             if path in OPEN_PATHS:
                 assert status == 200
                 continue

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 from codespar.store.base import DatabaseInUse, DatabaseTooNew, StoreError, Unit
@@ -193,10 +193,31 @@ async def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
     assert SCHEMA_REVISION in known_revisions()
 
 
-def schema(path: Path) -> list[tuple[str, str]]:
+def schema(path: Path) -> dict[str, object]:
+    """Tables, columns, keys, indexes and triggers; the order of columns tells only in which release they came."""
+    engine = create_engine(f"sqlite:///{path}")
+    seen = inspect(engine)
+    found: dict[str, object] = {
+        table: (
+            sorted(str((c["name"], str(c["type"]), c["nullable"])) for c in seen.get_columns(table)),
+            seen.get_pk_constraint(table)["constrained_columns"],
+            sorted(
+                str(
+                    (i["name"], i["column_names"], i["unique"], str(i["dialect_options"].get("sqlite_where")))
+                )
+                for i in seen.get_indexes(table)
+            ),
+            sorted(str(u["column_names"]) for u in seen.get_unique_constraints(table)),
+        )
+        for table in seen.get_table_names()
+        if table != "alembic_version"
+    }
+    engine.dispose()
     with sqlite3.connect(path) as connection:
-        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
-        return [(name, " ".join(sql.split())) for name, sql in found if name != "alembic_version"]
+        found["triggers"] = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        ).fetchall()
+    return found
 
 
 async def test_migrations_and_tables_make_the_same_schema(tmp_path: Path) -> None:

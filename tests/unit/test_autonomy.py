@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +16,11 @@ from codespar.domain.autonomy import (
     ALWAYS_A_HUMAN,
     DEFAULT_LEVEL,
     LEVELS,
+    Action,
     AuthorizationVerdict,
+    Context,
     Decision,
+    Resource,
     Risk,
     Sensitive,
     authorize,
@@ -34,50 +41,39 @@ def somebody(role: Role) -> Person:
     return Person(id=role.value, name=role.value.title(), role=role)
 
 
-def by_person(
-    role: Role,
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def asked(
+    person: Person | None,
     permission: Permission | None,
-    risk: Risk = Risk.LOW,
     *,
-    paused: bool = False,
-    level: int | None = None,
-    approval: str | None = None,
+    risk: Risk = Risk.LOW,
     autonomy: int = DEFAULT_LEVEL,
     by_agent: bool = False,
-    sensitive: frozenset[Sensitive] = frozenset(),
-) -> Decision:
-    return authorize(
-        somebody(role),
-        permission,
-        risk=risk,
-        autonomy=autonomy,
-        by_agent=by_agent,
-        paused=paused,
-        level=level,
-        approval=approval,
-        sensitive=sensitive,
-    )
-
-
-def by_itself(
-    permission: Permission | None,
-    risk: Risk,
-    autonomy: int,
-    *,
     paused: bool = False,
-    approval: str | None = None,
+    level: int | None = None,
     sensitive: frozenset[Sensitive] = frozenset(),
+    approval: str | None = None,
+    name: str = "work",
+    environment: str | None = None,
 ) -> Decision:
     return authorize(
-        None,
-        permission,
-        risk=risk,
-        autonomy=autonomy,
-        by_agent=True,
-        paused=paused,
-        approval=approval,
-        sensitive=sensitive,
+        person,
+        Action(name=name, permission=permission, risk=risk, level=level, sensitive=sensitive),
+        Resource(project="shop", autonomy=autonomy, paused=paused, environment=environment),
+        Context(at=NOW, by_agent=by_agent, approval=approval),
     )
+
+
+def by_person(
+    role: Role, permission: Permission | None, risk: Risk = Risk.LOW, **circumstances: Any
+) -> Decision:
+    return asked(somebody(role), permission, risk=risk, **circumstances)
+
+
+def by_itself(permission: Permission | None, risk: Risk, autonomy: int, **circumstances: Any) -> Decision:
+    return asked(None, permission, risk=risk, autonomy=autonomy, by_agent=True, **circumstances)
 
 
 ALONE = {  # what an agent does by itself: low, medium, high, critical
@@ -224,13 +220,13 @@ def test_while_paused_people_still_look_but_nothing_else_goes_on() -> None:
 
 def test_what_anyone_may_is_allowed_to_everybody_even_the_unknown() -> None:
     for person in (None, somebody(Role.READ_ONLY)):
-        decision = authorize(person, None, risk=Risk.LOW, autonomy=0, by_agent=False, paused=True)
+        decision = asked(person, None, autonomy=0, paused=True)
         assert (decision.verdict, decision.rule) == (ALLOW, "anyone")
 
 
 @pytest.mark.parametrize("permission", Permission)
 def test_nobody_known_may_nothing(permission: Permission) -> None:
-    decision = authorize(None, permission, risk=Risk.LOW, autonomy=5, by_agent=False, paused=False)
+    decision = asked(None, permission, autonomy=5)
     assert (decision.verdict, decision.rule) == (DENY, "unknown-person")
 
 
@@ -249,38 +245,225 @@ QUESTIONS = st.fixed_dictionaries(
 
 @WITHIN_REASON
 @given(question=QUESTIONS, role=st.sampled_from(Role))
-def test_an_invoked_agent_has_exactly_its_invokers_rights(question: dict[str, object], role: Role) -> None:
+def test_an_invoked_agent_has_exactly_its_invokers_rights(question: dict[str, Any], role: Role) -> None:
     person = somebody(role)
-    assert authorize(person, by_agent=True, **question) == authorize(person, by_agent=False, **question)  # pyright: ignore[reportArgumentType]
+    assert asked(person, by_agent=True, **question) == asked(person, by_agent=False, **question)
 
 
 @WITHIN_REASON
 @given(question=QUESTIONS)
-def test_without_an_approval_an_agent_alone_never_does_what_needs_a_human(
-    question: dict[str, object],
-) -> None:
-    decision = authorize(None, by_agent=True, **(question | {"approval": None}))  # pyright: ignore[reportArgumentType]
+def test_without_an_approval_an_agent_alone_never_does_what_needs_a_human(question: dict[str, Any]) -> None:
+    unapproved: dict[str, Any] = question | {"approval": None}
+    decision = asked(None, by_agent=True, **unapproved)
     if question["permission"] in ALWAYS_A_HUMAN or question["sensitive"] or question["risk"] is Risk.CRITICAL:
         assert decision.verdict is not ALLOW
 
 
 @WITHIN_REASON
 @given(question=QUESTIONS)
-def test_a_higher_level_never_allows_an_agent_less(question: dict[str, object]) -> None:
+def test_a_higher_level_never_allows_an_agent_less(question: dict[str, Any]) -> None:
     order = (DENY, ASK, ALLOW)
-    ranks = [
-        order.index(authorize(None, by_agent=True, **(question | {"autonomy": level})).verdict)  # pyright: ignore[reportArgumentType]
-        for level in range(6)
-    ]
+    at: list[dict[str, Any]] = [question | {"autonomy": level} for level in range(6)]
+    ranks = [order.index(asked(None, by_agent=True, **one).verdict) for one in at]
     assert ranks == sorted(ranks)
 
 
 @WITHIN_REASON
 @given(question=QUESTIONS, role=st.none() | st.sampled_from(Role), by_agent=st.booleans())
-def test_every_answer_says_why_and_every_no_says_who_could(
-    question: dict[str, object], role: Role | None, by_agent: bool
+def test_every_answer_says_why_every_no_who_could_and_every_question_what_is_needed(
+    question: dict[str, Any], role: Role | None, by_agent: bool
 ) -> None:
-    person = somebody(role) if role else None
-    decision = authorize(person, by_agent=by_agent, **question)  # pyright: ignore[reportArgumentType]
+    decision = asked(somebody(role) if role else None, by_agent=by_agent, **question)
     assert decision.rule and decision.reason
     assert (decision.verdict is ALLOW) or decision.who_could
+    assert (decision.ask is not None) is (decision.verdict is ASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "permission", "alone", "kind", "voters"),
+    [
+        ("deploy", P.DEPLOY_STAGING, False, "dp", P.DEPLOY_STAGING),
+        ("cascade", P.DEPLOY_PRODUCTION, False, "dp", P.DEPLOY_PRODUCTION),
+        ("rollback", P.DEPLOY_PRODUCTION, False, "rb", P.DEPLOY_PRODUCTION),
+        ("merge", P.MERGE_PR, False, "mg", P.APPROVE_PR),
+        ("merge", P.MERGE_PR, True, "mg", P.MERGE_PR),
+        ("plan", P.INSTRUCT_AGENT, True, "pl", P.INSTRUCT_AGENT),
+        ("instruct", P.INSTRUCT_AGENT, False, "tk", P.INSTRUCT_AGENT),
+        ("fix", P.APPLY_FIX, True, "sg", P.APPLY_FIX),
+        ("autonomy", P.SET_AUTONOMY, False, "cf", P.SET_AUTONOMY),
+    ],
+)
+def test_an_approval_is_of_the_kind_of_what_is_done(
+    name: str, permission: Permission, alone: bool, kind: str, voters: Permission
+) -> None:
+    person = None if alone else somebody(Role.OWNER)
+    ask = asked(person, permission, name=name, risk=Risk.HIGH, autonomy=2, by_agent=alone).ask
+    assert ask and (ask.kind, ask.permission) == (kind, voters)
+
+
+def test_whoever_names_the_wrong_permission_for_production_is_not_let_in() -> None:
+    """The environment decides what a deploy takes, not the caller."""
+    for environment in ("production", "PROD", "anywhere"):
+        asking: dict[str, Any] = {
+            "risk": Risk.HIGH,
+            "name": "deploy",
+            "environment": environment,
+            "approval": "dp-7k2m9q",
+        }
+        assert by_person(Role.OPERATOR, P.DEPLOY_STAGING, **asking).rule == "role:operator"
+        assert by_person(Role.MAINTAINER, P.DEPLOY_STAGING, **asking).verdict is ALLOW
+    assert by_itself(P.DEPLOY_STAGING, Risk.LOW, 5, environment="prod").rule == "always-a-human"
+
+
+# the whole table, against what docs/permissions.md says and nothing else
+
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "permissions.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows under the table heading whose first cell is `heading`, the heading first."""
+    lines = iter(DOCUMENT.splitlines())
+    found = [next(line for line in lines if line.startswith(f"| {heading} |"))]
+    found += [
+        line for line in itertools.takewhile(lambda line: line.startswith("|"), lines) if "---" not in line
+    ]
+    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in found]
+
+
+ROLES = table("Permission")[0][1:]
+HELD = {
+    row[0]: [role for role, mark in zip(ROLES, row[1:], strict=True) if mark]
+    for row in table("Permission")[1:]
+}
+CAPS = {role: int(cap[1:]) if cap != "none" else -1 for role, cap in table("Role")[1:]}
+ASKED_FOR = {risk: word for risk, word, _ in table("Risk")[1:]}
+WHILE_PAUSED = {risk: word for risk, _, word in table("Risk")[1:]}
+BY_LEVEL = {
+    int(row[0][1:]): dict(zip(table("Level")[0][3:], row[3:], strict=True)) for row in table("Level")[1:]
+}
+NEVER = {row[1] for row in table("Never without a human")[1:]}
+APPROVALS = table("Token")[1:]
+
+
+class Question(NamedTuple):
+    name: str
+    permission: str | None
+    risk: str
+    level: int | None
+    sensitive: str | None
+    autonomy: int
+    paused: bool
+    approval: bool
+    alone: bool  # an agent by itself
+    role: str | None  # of the person who asks or whose agent asks
+
+
+def by_the_document(q: Question) -> tuple[object, ...]:
+    """The verdict, and of a question the kind, the voters' permission, how many, how long, and which roles could."""
+    if q.alone:
+        word = BY_LEVEL[q.autonomy][q.risk]
+        if q.paused or (word == "no" and not q.approval):
+            return ("deny",)
+        human = q.permission in NEVER or q.sensitive in NEVER
+        return ("allow",) if q.approval or (word == "does it" and not human) else asks(q)
+    if q.permission is None:
+        return ("allow",)
+    if q.role is None or q.role not in HELD[q.permission]:
+        return ("deny",)
+    if q.permission == "set_autonomy" and q.level is not None and q.level > CAPS[q.role]:
+        return ("deny",)
+    if q.permission == "kill_switch":
+        return ("allow",)
+    if q.paused and WHILE_PAUSED[q.risk] == "no":
+        return ("deny",)
+    return ("allow",) if q.approval or ASKED_FOR[q.risk] == "does it" else asks(q)
+
+
+def asks(q: Question) -> tuple[object, ...]:
+    def kind_of() -> list[str]:
+        for named in (q.name, q.permission):
+            for row in APPROVALS:
+                if named in re.split(", ", row[2]):
+                    return row
+        rest = "an agent proposes" if q.alone else "a person asks for"
+        return next(row for row in APPROVALS if rest in row[2])
+
+    token, _, _, people, expires, critical, voters = kind_of()
+    usual, _, production = people.partition("; production ")
+    quorum = production if production and q.permission == "deploy_production" else usual
+    permission = q.permission or "view_status"
+    if voters != "the permission" and not q.alone:
+        permission = voters
+    waits = critical if q.risk == "critical" else expires
+    unit = {"h": 3600, "m": 60}[waits[-1]]
+    able = tuple(
+        role
+        for role in HELD[permission]
+        if permission != "set_autonomy" or q.level is None or CAPS[role] >= q.level
+    )
+    return "needs_approval", token, permission, int(quorum), int(waits[:-1]) * unit, able
+
+
+NAMES: dict[str | None, tuple[str, ...]] = {
+    None: ("help",),
+    "deploy_staging": ("deploy", "rollback"),
+    "deploy_production": ("deploy", "rollback", "cascade"),
+    "instruct_agent": ("instruct", "plan"),
+}
+
+
+@pytest.mark.parametrize("permission", [None, *HELD])
+def test_every_question_is_answered_as_the_document_says(permission: str | None) -> None:
+    """All names, roles, risks, levels, pauses, approvals and sensitive parts, by people, by their agents and by agents alone."""
+    levels = (None, 0, 1, 2, 3, 4, 5) if permission == "set_autonomy" else (None, 5)
+    actions = [
+        Action(
+            name=name,
+            permission=Permission(permission) if permission else None,
+            risk=Risk(risk),
+            level=level,
+            sensitive=frozenset({Sensitive(part)} if part else ()),
+        )
+        for name in NAMES.get(permission, ("work",))
+        for risk in ASKED_FOR
+        for level in levels
+        for part in (None, "data_migration", "security", "infrastructure")
+    ]
+    resources = [
+        Resource(project="shop", autonomy=autonomy, paused=paused)
+        for autonomy in range(6)
+        for paused in (False, True)
+    ]
+    people = {role: somebody(Role(role)) for role in ROLES}
+    actors = [(role, by_agent) for role in (None, *ROLES) for by_agent in (False, True)]
+    asked_by = [
+        (role, by_agent, Context(at=NOW, by_agent=by_agent, approval=approval))
+        for role, by_agent in actors
+        for approval in (None, "dp-7k2m9q")
+    ]
+    wrong: list[tuple[Question, object]] = []
+    for action, resource in itertools.product(actions, resources):
+        for role, by_agent, context in asked_by:
+            question = Question(
+                action.name,
+                permission,
+                action.risk.value,
+                action.level,
+                next((part.value for part in action.sensitive), None),
+                resource.autonomy,
+                resource.paused,
+                context.approval is not None,
+                role is None and by_agent,
+                role,
+            )
+            decision = authorize(people[role] if role else None, action, resource, context)
+            got: tuple[object, ...] = (decision.verdict.value,)
+            if ask := decision.ask:
+                able = tuple(one.value for one in decision.who_could)
+                seconds = ask.expires_in // timedelta(seconds=1)
+                got += f"{ask.kind}-", ask.permission.value, ask.quorum, seconds, able
+                assert not ask.self_approval_allowed
+            if got != by_the_document(question):
+                wrong.append((question, got))
+    assert wrong[:3] == []

@@ -107,7 +107,12 @@ FORMS_AS_TYPED: list[tuple[str, str, dict[str, Any]]] = [
     ("unlink", "unlink", {}),
     ("alias gw2 /srv/git/gateway.git", "alias", {"name": "gw2", "target": "/srv/git/gateway.git"}),
     ("list projects", "list projects", {}),
+    ("register", "register", {}),
     ("register Ada", "register", {"name": "Ada"}),
+    ("register k7qm-2x9d", "register", {"code": "K7QM-2X9D"}),
+    ("register K7QM-2XOL", "register", {"code": "K7QM-2X01"}),
+    ("kill all", "kill", {"scope": "all"}),
+    ("resume all", "resume", {"scope": "all"}),
     ("invite Ada Lovelace operator", "invite", {"name": "Ada Lovelace", "role": Role.OPERATOR}),
     ("invite Ada read-only", "invite", {"name": "Ada", "role": Role.READ_ONLY}),
     ("invite Ada read_only", "invite", {"name": "Ada", "role": Role.READ_ONLY}),
@@ -368,7 +373,6 @@ def test_an_unknown_word_is_answered_with_the_nearest_commands(typed: str, meant
         "autonomy high",
         "link",
         "alias gw2",
-        "register",
         "invite Ada",
         "invite Ada king",
         "invite owner",
@@ -456,3 +460,14 @@ def test_a_project_never_comes_out_of_a_message_that_does_not_hold_its_name(text
     found = parse(f"status {text}", aliases={near: "found"})
     words = [word.lower() for word in text.split()]
     assert (isinstance(found, Command) and found.project == "found") <= (near in words)
+
+
+@pytest.mark.parametrize("text", [row[0] for row in FORMS_AS_TYPED], ids=range(len(FORMS_AS_TYPED)))
+def test_a_command_written_out_means_the_same(text: str) -> None:
+    """What a request for approval or a proposal shows is what would be carried out."""
+    command = parse(text, aliases=ALIASES)
+    assert isinstance(command, Command)
+    again = parse(command.written, aliases=ALIASES)
+    assert isinstance(again, Command)
+    words = " ".join((command.args.text or "").split()) or None
+    assert again == command.evolve(args=command.args.evolve(text=words))

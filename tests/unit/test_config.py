@@ -60,7 +60,7 @@ BAD: list[tuple[str, str, str]] = [
     ("data_dri: x", "1: data_dri", "unknown key; did you mean `data_dir`?"),
     ("dataDir: x", "1: dataDir", "unknown key; did you mean `data_dir`?"),
     ("data-dir: x", "1: data-dir", "unknown key; did you mean `data_dir`?"),
-    ("zzz: x", "1: zzz", "unknown key; known here are data_dir, database_url, limits, model"),
+    ("zzz: x", "1: zzz", "unknown key; known here are channels, data_dir, database_url, limits"),
     ("server:\n  prot: 1", "2: server.prot", "unknown key; did you mean `port`?"),
     (PROJECT + "    max_tasks: 2", "4: projects[0].max_tasks", "did you mean `max_concurrent_tasks`?"),
     (PROJECT + "    limits:\n      mem: 2g", "5: projects[0].limits.mem", "did you mean `memory`?"),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codespar.sandbox.scan import Screen, added_lines, secrets_in
+from codespar.screening.change import added_lines, secrets_in
+from codespar.screening.screen import Screen
 
 GITHUB = "ghp_" + "a1B2" * 9
 AWS = "AKIA" + "ABCDEFGH23456789"
@@ -34,6 +35,12 @@ def test_tokens_of_known_formats_are_found(token: str) -> None:
     assert [(path, line) for path, line, _ in found] == [("x.py", 5)]
     told = Screen().problems(["x.py"], diff, ())
     assert "x.py" in told[0] and token not in told[0], "a secret is never repeated"
+
+
+@pytest.mark.parametrize("line", ["KEY = load('{}')", "KEY = '{}'  # pragma: allowlist secret"])
+def test_a_change_cannot_talk_its_way_past_the_screen(line: str) -> None:
+    added = line.format(AWS)
+    assert secrets_in(f"--- a/x\n+++ b/x\n@@ -0,0 +1 @@\n+{added}\n") == [("x", 4, "AWS Access Key")]
 
 
 @pytest.mark.parametrize("dressing", ["++ {}", "++ b/{}", "-- {}", "@@ -1 +1 @@ {}", "\\ {}", " {}"])
@@ -65,18 +72,6 @@ def test_a_test_with_a_password_in_it_is_no_secret() -> None:
 )
 def test_blocked_paths_are_patterns_as_in_gitignore(pattern: str, path: str, blocked: bool) -> None:
     assert bool(Screen().problems([path], "", (pattern,))) is blocked
-
-
-def test_an_agents_words_go_out_without_secrets_and_without_what_nobody_sees() -> None:
-    said = f"feat: it\n\nDone.<!-- approve this\nat once -->\nKEY={GITHUB}\nzero\u200bwidth \u202eabc\x1b[31m\n👩\u200d💻 ok <!-- open"
-    cleaned = Screen().clean(said)
-    assert GITHUB not in cleaned and "looks like a secret" in cleaned
-    assert "approve" not in cleaned and "open" not in cleaned
-    assert (
-        cleaned.startswith("feat: it\n\nDone.\n")
-        and "zerowidth abc[31m" in cleaned
-        and "👩\u200d💻 ok" in cleaned
-    )
 
 
 LINE = st.text(alphabet=string.ascii_letters + "+-@\\ #", max_size=12)

@@ -43,7 +43,7 @@ SPEC = TaskSpec(
         repository_map="src/app.py",
         earlier_steps=("made a table",),
         failing_log="E assert",
-        images=(Attachment(name="a.png", media_type="image/png", size=3, sha256="0" * 64),),
+        attachments=(Attachment(name="a.png", media_type="image/png", size=3, sha256="0" * 64),),
         earlier_patch=True,
     ),
     blocked_paths=("*.pem",),
@@ -69,7 +69,7 @@ def test_on_the_wire_its_keys_are_camel_case_and_the_projects_own_words_are_left
     wire = SPEC.wire()
     assert {"baseBranch", "baseCommit", "allowedTools", "blockedPaths", "testCommand"} <= set(wire)
     assert wire["limits"]["costMicros"] == 2 * MICROS
-    assert wire["context"]["images"][0]["mediaType"] == "image/png"
+    assert wire["context"]["attachments"][0]["mediaType"] == "image/png"
     assert wire["environment"]["variables"] == {"CI": "1", "snake_case": "kept"}
     assert not [key for key in [*wire, *wire["limits"], *wire["context"]] if "_" in key]
 

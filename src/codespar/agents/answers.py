@@ -1,74 +1,21 @@
 """What a Project Agent answers from what is known: status, help, activity, and what was read for the message.
 
-Each answer is a function of a `Turn`, which is one message being handled inside its unit of work. None of them changes anything.
+Each answer is a function of a `Turn`. None of them changes anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
 
 from codespar.agents import board, cards
-from codespar.agents.turns import Facts
-from codespar.domain.autonomy import LEVELS
-from codespar.domain.commands import COMMANDS, Command, CommandSpec, NotUnderstood
+from codespar.agents.turn import Turn
+from codespar.domain.commands import COMMANDS, CommandSpec, NotUnderstood
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
-from codespar.domain.people import PERMISSIONS, Person
 from codespar.domain.slots import position, queue, running
 from codespar.domain.tasks import money
-from codespar.store.base import Incoming, Unit
+from codespar.models.base import Interpretation
 
 _SHOWN_DIFF = 6000  # characters of a diff in a message
-
-
-class Turn:
-    """What a handler works with: the unit, the message, its person, and a way to answer."""
-
-    def __init__(
-        self,
-        unit: Unit,
-        incoming: Incoming,
-        command: Command | None,
-        facts: Facts | None,
-        now: datetime,
-        max_tasks: Callable[[str], int],
-    ) -> None:
-        self.unit = unit
-        self.incoming = incoming
-        self._command = command
-        self.facts = facts
-        self.now = now
-        self.project = (command.project if command else None) or incoming.project
-        author = incoming.message.author
-        self.person = Person(id=incoming.person or author.id, name=author.name, role=author.role)
-        self._answers = 0
-        self._max_tasks = max_tasks
-
-    @property
-    def command(self) -> Command:
-        assert self._command is not None, "only messages that were understood reach a handler"
-        return self._command
-
-    @property
-    def max_tasks(self) -> int:
-        """The project's task slots."""
-        return self._max_tasks(self.project)
-
-    def say(self, response: NormalizedResponse) -> None:
-        self._answers += 1
-        key = f"in{self.incoming.id}:{self._answers}"
-        self.unit.say(self.project, self.incoming.thread, key, response, self.now, self.incoming.id)
-
-    def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
-        self.unit.record(
-            at=self.now,
-            actor=self.person.name,
-            action=action,
-            project=self.project,
-            subject=subject,
-            detail=detail,
-        )
 
 
 def status(turn: Turn) -> None:
@@ -140,12 +87,6 @@ def help_(turn: Turn) -> None:
     turn.say(NormalizedResponse(title="📋 Commands" if not wanted else f"📋 {wanted}", fields=tuple(lines)))
 
 
-def whoami(turn: Turn) -> None:
-    rights = ", ".join(sorted(PERMISSIONS[turn.person.role]))
-    fields = (FieldLine(name="Role", value=turn.person.role.value), FieldLine(name="May", value=rights))
-    turn.say(NormalizedResponse(title=f"📋 {turn.person.name}", fields=fields))
-
-
 def logs(turn: Turn) -> None:
     entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project)
     lines = "\n".join(f"{e['at'][:19]} {e['actor']} {e['action']} {e['subject']}" for e in entries)
@@ -194,20 +135,6 @@ def audit(turn: Turn) -> None:
     logs(turn)
 
 
-def list_projects(turn: Turn) -> None:
-    lines = tuple(FieldLine(name=project.name, value=project.repository) for project in turn.unit.projects())
-    turn.say(NormalizedResponse(title="📋 Projects", fields=lines))
-
-
-def autonomy(turn: Turn) -> None:
-    project = turn.unit.project(turn.project)
-    if turn.command.args.level is not None:
-        turn.say(later("Changing the autonomy level", "set `autonomy:` of the project in codespar.yaml"))
-        return
-    level = LEVELS[project.autonomy] if project else LEVELS[1]
-    turn.say(NormalizedResponse(title=f"🛡️ Autonomy L{level.level}: {level.name}", text=level.means))
-
-
 def memory(turn: Turn) -> None:
     done = turn.unit.tasks(turn.project, limit=10)
     lines = tuple(
@@ -218,12 +145,14 @@ def memory(turn: Turn) -> None:
     )
 
 
-def not_understood(problem: NotUnderstood) -> NormalizedResponse:
+def not_understood(
+    problem: NotUnderstood, interpretation: Interpretation | None = None
+) -> NormalizedResponse:
     near = ", ".join(f"`{name}`" for name in problem.suggestions)
     return NormalizedResponse(
         title="❌ I did not understand that",
         tone=Tone.FAILURE,
-        text=problem.why,
+        text=problem.why + (f" {interpretation.why}" if interpretation and interpretation.why else ""),
         fields=(
             FieldLine(
                 name="Next",
@@ -252,14 +181,11 @@ ANSWERS: dict[str, Callable[[Turn], None]] = {
     "status": status,
     "queue": show_queue,
     "help": help_,
-    "whoami": whoami,
     "logs": logs,
     "diff": show_facts,
     "prs": show_facts,
     "search": show_facts,
     "audit": audit,
-    "list projects": list_projects,
-    "autonomy": autonomy,
     "memory": memory,
 }
 """By command."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from codespar.agents import cards
+from codespar.agents.announcer import announce
 from codespar.domain import slots
 from codespar.domain.agents import AgentKind, AgentState, Outcome
 from codespar.domain.messages import NormalizedResponse
+from codespar.domain.notifications import AlertKind
 from codespar.domain.tasks import Task, TaskResult, TaskStatus
-from codespar.store.base import Intent, Unit
+from codespar.store.base import PULLED, Intent, Unit
 
 WORKFLOW = "task"  # the name under which the Task Agent's workflow is registered: never changes
 _OUTCOME = {
@@ -76,13 +78,10 @@ def promote(unit: Unit, project: str, limit: int, now: datetime) -> list[Task]:
             continue
         step = f"{task.id}:dequeued"
         unit.say(project, task.thread, step, cards.dequeued(running, 1, active, limit), now)
-        unit.say(
-            project,
-            task.thread.evolve(thread_id=None),
-            f"{step}:notice",
-            cards.dequeued_notice(task, 1, remaining),
-            now,
-        )
+        notice = cards.dequeued_notice(task, 1, remaining)
+        if task.thread.channel in PULLED:
+            unit.say(project, task.thread.evolve(thread_id=None), f"{step}:notice", notice, now)
+        announce(unit, project, AlertKind.TASKS, notice, f"{step}:notice", now)
         begun.append(running)
     return begun
 

@@ -5,10 +5,10 @@ The task cards carry exactly the information, in the order, that `docs/messages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from codespar.domain.approvals import Approval
+from codespar.domain.approvals import Approval, ApprovalState, Verdict
 from codespar.domain.messages import Action, Block, FieldLine, NormalizedResponse, Progress, Tone
 from codespar.domain.slots import position, queue, running
 from codespar.domain.tasks import Task, TaskResult, TaskStatus, money
@@ -172,6 +172,57 @@ def question(task: Task, approval: Approval, why: str) -> NormalizedResponse:
             Action(label="Stop", command=f"reject {approval.token}", style="danger"),
         ),
         agent=task.id,
+    )
+
+
+_STANDING = {
+    ApprovalState.PENDING: ("🛡️ Approval needed", Tone.WARNING),
+    ApprovalState.APPROVED: ("✅ Approved", Tone.SUCCESS),
+    ApprovalState.EXECUTED: ("✅ Approved and carried out", Tone.SUCCESS),
+    ApprovalState.REJECTED: ("❌ Rejected", Tone.FAILURE),
+    ApprovalState.EXPIRED: ("⏳ Expired", Tone.WARNING),
+    ApprovalState.VOID: ("❌ Void: what it showed has changed, or it may not be done any more", Tone.WARNING),
+}
+
+
+def approval_request(
+    approval: Approval, requester: str, names: Mapping[str, str], why: str = ""
+) -> NormalizedResponse:
+    """A request for approval and how it stands: the same card in every place, edited as votes come in."""
+    title, tone = _STANDING[approval.state]
+    voted = ", ".join(
+        f"{names.get(vote.person, vote.person)} via {vote.channel.capitalize()}"
+        for vote in approval.votes
+        if vote.verdict is Verdict.APPROVE
+    )
+    have = f"{len(approval.approvers)}/{approval.quorum}" + (f" — {voted}" if voted else "")
+    fields = [_line("What", approval.action_summary), *approval.shown, _line("Asked by", requester)]
+    if why:
+        fields.append(_line("Why", why))
+    fields.append(_line("Approvals", have))
+    fields += [
+        _line(
+            "Rejected by",
+            f"{names.get(vote.person, vote.person)} via {vote.channel.capitalize()}"
+            + (f": {vote.reason}" if vote.reason else ""),
+        )
+        for vote in approval.votes
+        if vote.verdict is Verdict.REJECT
+    ]
+    waits = approval.state is ApprovalState.PENDING
+    if waits:
+        fields.append(_line("Answer by", approval.expires_at.strftime("%Y-%m-%d %H:%M UTC")))
+    return NormalizedResponse(
+        title=f"{title} ({approval.token})",
+        tone=tone,
+        fields=tuple(fields),
+        actions=(
+            Action(label="Approve", command=f"approve {approval.token}", style="primary"),
+            Action(label="Reject", command=f"reject {approval.token}", style="danger", asks="Why?"),
+        )
+        if waits
+        else (),
+        agent=f"agent-{approval.project}" if approval.project else None,
     )
 
 

@@ -1,79 +1,161 @@
 """The Project Agent: receives every message of its project, decides, and owns the task slots.
 
 `gather` reads what a command needs from outside the store; `decide` runs inside the turn's unit of work and never waits. Every command
-passes `authorize` once, here. A command that later work brings is answered with what is missing and how to see what is there.
+passes `authorize` once, in `carry_out`, whether it was written, pressed, understood from plain language or approved. A command that later
+work brings is answered with what is missing and how to see what is there.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from codespar.agents import board, cards
-from codespar.agents.answers import ANSWERS, Turn, not_configured, not_understood
-from codespar.agents.turns import Facts, Understood
-from codespar.agents.workshop import Workshop
+from codespar.agents import cards, consent, controls, people, places, tasking
+from codespar.agents.answers import ANSWERS, not_configured, not_understood
+from codespar.agents.turn import Bench, Facts, Turn, who_asks
+from codespar.agents.turns import Understood
+from codespar.agents.understanding import LASTS, Understanding, as_command
+from codespar.channels.base import Offered
 from codespar.codeindex.base import CodeIndex
-from codespar.domain.approvals import ApprovalKind, Verdict, vote
-from codespar.domain.autonomy import AuthorizationVerdict, authorize
-from codespar.domain.base import CodesparError, short_id
+from codespar.domain.approvals import Approval, ApprovalState
+from codespar.domain.autonomy import (
+    Action,
+    Ask,
+    AuthorizationVerdict,
+    Context,
+    Decision,
+    Resource,
+    Risk,
+    authorize,
+)
+from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command, NotUnderstood, parse
-from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
-from codespar.domain.people import may
-from codespar.domain.tasks import Task, TaskKind, TaskStatus
+from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse, Tone
+from codespar.domain.people import Person, may
+from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
 from codespar.store.base import Incoming, Intent, Store, Unit
 
+ANYWHERE = frozenset(
+    {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
+)
+"""The commands that need no project."""
+Keep = Callable[[str, tuple[Offered, ...]], Awaitable[tuple[Attachment, ...]]]  # of a channel
+LinkRepository = Callable[
+    [str, Person], Awaitable[tuple[str, str]]
+]  # what was named to (project, repository)
+
 
 class ProjectAgent:
+    """One object serves every project. `keep` fetches what came with a message, `link` makes a repository a project."""
+
     def __init__(
         self,
         store: Store,
-        workshop: Callable[[str], Workshop],
+        bench: Bench,
         forge: Callable[[str], Forge],
         index: Callable[[str], CodeIndex],
-        aliases: Mapping[str, str],
         clock: Callable[[], datetime],
+        *,
+        keep: Keep,
+        link: LinkRepository,
+        understanding: Understanding | None = None,
     ) -> None:
         self._store = store
-        self._workshop = workshop
+        self._bench = bench
         self._forge = forge
         self._index = index
-        self._aliases = aliases
         self._clock = clock
-        self._gatherers: dict[str, Callable[[str, Command], Any]] = {
+        self._keep = keep
+        self._link = link
+        self._understanding = understanding
+        self._gatherers: dict[str, Callable[[str, Command], Awaitable[Facts]]] = {
             "diff": self._gather_diff,
             "prs": self._gather_pulls,
             "search": self._gather_search,
             "merge": self._gather_merge,
         }
         self._handlers: dict[str, Callable[[Turn], None]] = ANSWERS | {
-            "instruct": self._instruct,
-            "fix": self._instruct,
-            "cancel": self._cancel,
-            "retry": self._retry,
+            "instruct": tasking.instruct,
+            "fix": tasking.instruct,
+            "cancel": tasking.cancel,
+            "retry": tasking.retry,
             "merge": self._merge,
             "approve": self._vote,
             "reject": self._vote,
+            "register": people.register,
+            "invite": people.invite,
+            "whoami": people.whoami,
+            "link": places.link,
+            "unlink": places.unlink,
+            "alias": places.alias,
+            "list projects": places.list_projects,
+            "autonomy": controls.autonomy,
+            "policy": controls.show_policy,
+            "kill": controls.kill,
+            "resume": controls.resume,
         }
 
     # reading what lies outside the store
 
     async def gather(self, incoming: Incoming) -> Understood:
-        command = parse(incoming.message.content, aliases=self._aliases)
-        if not isinstance(command, Command) or command.name not in self._gatherers:
-            return Understood(command=command)
-        needed = command.permission
-        if needed is not None and not may(incoming.message.author.role, needed):
-            return Understood(command=command)  # nothing is read for who may not see it: the turn says so
+        aliases = self._bench.aliases()
+        command = parse(incoming.message.content, aliases=aliases)
+        interpretation = None
+        if isinstance(command, NotUnderstood) and command.command is None and self._understanding is not None:
+            person = await self._store.read(lambda unit: who_asks(unit, incoming))
+            interpretation = await self._understanding.read(incoming, person, aliases)
+            if (meant := as_command(interpretation, aliases)) is not None:
+                command = meant
+        if not isinstance(command, Command):
+            return Understood(command=command, interpretation=interpretation)
+        return Understood(
+            command=command, facts=await self._facts(incoming, command), interpretation=interpretation
+        )
+
+    async def _facts(self, incoming: Incoming, command: Command) -> Facts | None:
+        """What the command needs from outside the store. Nothing is read for who may not see it: the turn says so."""
+        offered = incoming.message.metadata.get("offered") if command.name in ("instruct", "fix") else None
+        vote = command.name in ("approve", "reject")
+        if not (vote or offered or command.name == "link" or command.name in self._gatherers):
+            return None
+        person = await self._store.read(lambda unit: who_asks(unit, incoming))
+        if command.permission is not None and not may(person.role, command.permission):
+            return None
+        project = command.project or incoming.project
         try:
-            facts = await self._gatherers[command.name](command.project or incoming.project, command)
+            if vote:
+                return await self._facts_of_approval(project, command.args.token)
+            if command.name == "link":
+                name, repository = await self._link(command.args.target or "", person)
+                return Facts(text=name, title=repository)
+            if isinstance(offered, list):
+                files = tuple(Offered.model_validate(one) for one in offered)
+                return Facts(attachments=await self._keep(incoming.message.channel, files))
+            return await self._gatherers[command.name](project, command) if project else None
+        except CodesparError as error:
+            return Facts(problem=str(error))
+
+    async def _facts_of_approval(self, project: str, token: str | None) -> Facts | None:
+        """What the approved command would work on now, to be compared with what its request showed."""
+
+        def find(unit: Unit) -> Any:
+            if token is not None:
+                return unit.approval(token)
+            waiting = unit.approvals(project or None, ApprovalState.PENDING.value)
+            return waiting[0] if len(waiting) == 1 else None
+
+        approval = await self._store.read(find)
+        if approval is None or approval.command is None:
+            return None
+        gatherer = self._gatherers.get(approval.command.name)
+        try:
+            facts = await gatherer(approval.project, approval.command) if gatherer else Facts()
         except CodesparError as error:
             facts = Facts(problem=str(error))
-        return Understood(command=command, facts=facts)
+        return facts.evolve(about=approval.token)
 
     async def _gather_diff(self, project: str, command: Command) -> Facts:
         forge = self._forge(project)
@@ -119,180 +201,154 @@ class ProjectAgent:
         pull = await self._forge(project).get_pull(command.args.number or 0)
         if pull.state is not PullState.OPEN:
             return Facts(problem=f"PR #{pull.number} is {pull.state}")
-        return Facts(title=pull.title, text=pull.head_commit)
+        size = f"{len(pull.files)} files, +{pull.additions} / -{pull.deletions}"
+        return Facts(
+            title=pull.title,
+            text=pull.head_commit,
+            paths=tuple(change.path for change in pull.files),
+            shown=(
+                FieldLine(name="PR", value=f"#{pull.number} {pull.title}"),
+                FieldLine(name="Commit", value=pull.head_commit[:12]),
+                FieldLine(name="Changes", value=size),
+            ),
+        )
 
     # deciding
 
     def decide(self, unit: Unit, incoming: Incoming, understood: Understood, now: datetime) -> None:
         """One turn. Everything it writes is in `unit`."""
         command = understood.command
-        known = command if isinstance(command, Command) else None
-        turn = Turn(
-            unit, incoming, known, understood.facts, now, lambda project: self._workshop(project).max_tasks
-        )
         if isinstance(command, NotUnderstood):
-            turn.say(not_understood(command))
+            card = not_understood(command, understood.interpretation)
+            unit.say(incoming.project, incoming.thread, f"in{incoming.id}:1", card, now, incoming.id)
             return
-        spec = command.spec
-        project = unit.project(turn.project)
-        if project is None:
-            linked = ", ".join(found.name for found in unit.projects())
+        turn = Turn.of(unit, self._bench, now, incoming, command, understood.facts)
+        if understood.interpretation is not None and command.spec.risk is not Risk.LOW:
+            self._propose(turn)
+            return
+        if understood.interpretation is not None:
+            turn.say(NormalizedResponse(title=f"🔍 Understood as `{command.written}`"))
+        self.carry_out(turn)
+
+    def carry_out(self, turn: Turn) -> bool:
+        """Do what the command says, if it may be done. False: it was not, and the turn has said why."""
+        name = turn.command.name
+        project = turn.unit.project(turn.project) if turn.project else None
+        everywhere = name in ANYWHERE or turn.command.args.scope == "all" or name == "link"
+        if project is None and not everywhere:
+            self._which_project(turn)
+            return False
+        decision = self._authorize(turn)
+        if decision.verdict is AuthorizationVerdict.DENY:
+            turn.record("denied", name, {"rule": decision.rule, "reason": decision.reason})
+            able = ", ".join(role.value for role in decision.who_could)
+            told = f"{decision.reason} Rule: {decision.rule}."
+            turn.say(
+                cards.refused(f"`{name}` is not yours to give", told, f"ask one of: {able}" if able else "")
+            )
+            return False
+        handler = self._handlers.get(name)
+        if handler is None:
+            turn.say(not_configured(turn.command.spec))
+            return False
+        if decision.verdict is AuthorizationVerdict.NEEDS_APPROVAL:
+            return self._ask(turn, decision)
+        handler(turn)
+        return True
+
+    def _authorize(self, turn: Turn) -> Decision:
+        project = turn.unit.project(turn.project) if turn.project else None
+        command = turn.command
+        risk = Risk.LOW if command.permission is None else command.spec.risk
+        return authorize(
+            turn.person,
+            Action(name=command.name, permission=command.permission, risk=risk, level=command.args.level),
+            Resource(
+                project=turn.project,
+                autonomy=project.autonomy if project else 0,
+                paused=bool(project and project.paused),
+                environment=command.args.environment,
+                paths=turn.facts.paths if turn.facts else (),
+            ),
+            Context(
+                at=turn.now,
+                policy=self._bench.policy(),
+                by_agent=False,
+                approval=turn.approval,
+                channel=turn.channel,
+            ),
+        )
+
+    def _which_project(self, turn: Turn) -> None:
+        linked = ", ".join(found.name for found in turn.unit.projects())
+        if turn.project:
             turn.say(
                 cards.refused(
                     "No such project", f"{turn.project} is not linked here.", f"linked are: {linked}"
                 )
             )
             return
-        decision = authorize(
-            turn.person,
-            command.permission,
-            risk=spec.risk,
-            autonomy=project.autonomy,
-            by_agent=False,
-            paused=project.paused,
-            level=command.args.level,
-        )
-        if decision.verdict is AuthorizationVerdict.DENY:
-            unit.record(
-                at=now,
-                actor=turn.person.name,
-                action="denied",
-                project=turn.project,
-                subject=command.name,
-                detail={"rule": decision.rule, "reason": decision.reason},
-            )
-            able = ", ".join(role.value for role in decision.who_could)
+        if turn.unit.person(turn.person.id) is None:
+            told = "I do not know you yet."
             turn.say(
                 cards.refused(
-                    f"`{command.name}` is not yours to give",
-                    decision.reason,
-                    f"ask one of: {able}" if able else "",
+                    "You are not known here", told, "send `register <code>` with a code from an owner"
                 )
             )
             return
-        handler = self._handlers.get(command.name)
-        if handler is None:
-            turn.say(not_configured(spec))
-            return
-        if decision.verdict is not AuthorizationVerdict.ALLOW:
-            turn.say(cards.refused(f"`{command.name}` needs an approval first", decision.reason))
-            return
-        handler(turn)
-
-    def _instruct(self, turn: Turn) -> None:
-        kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
-        self._admit(turn, kind, (turn.command.args.text or "").strip())
-
-    def _admit(self, turn: Turn, kind: TaskKind, instruction: str) -> None:
-        project = turn.unit.project(turn.project)
-        ticket = turn.unit.next_ticket()
-        limits = self._workshop(turn.project).limits
-        for attempt in range(100):
-            task = Task(
-                id=short_id("task", f"{turn.incoming.message.channel}:{turn.incoming.message.id}", attempt),
-                project=turn.project,
-                ticket=ticket,
-                kind=kind,
-                instruction=instruction,
-                requester=turn.person.name,
-                thread=turn.incoming.thread,
-                status=TaskStatus.QUEUED,
-                limits=limits,
-                created_at=turn.now,
-            )
-            stored = board.admit(
-                turn.unit,
-                task,
-                turn.max_tasks,
-                turn.now,
-                turn.incoming.id,
-                paused=bool(project and project.paused),
-            )
-            if stored is not None:
-                turn.record(
-                    "task.accepted",
-                    stored.id,
-                    {"instruction": hashlib.sha256(instruction.encode()).hexdigest(), "kind": kind.value},
-                )
-                return
-        raise CodesparError("no free task id was found: the store holds an unbelievable number of tasks")
-
-    def _cancel(self, turn: Turn) -> None:
-        task = self._own_task(turn)
-        if task is None:
-            return
-        if task.status.final:
-            turn.say(cards.refused("Nothing to cancel", f"{task.id} has ended: {task.status.value}."))
-            return
-        if task.cancel_requested_by:
-            turn.say(
-                cards.refused(
-                    "Already being cancelled", f"{task.cancel_requested_by} asked before; it is stopping."
-                )
-            )
-            return
-        marked = task.evolve(cancel_requested_by=turn.person.name)
-        turn.record("task.cancel", task.id, {})
-        never_ran = task.status is TaskStatus.QUEUED and not task.resumes
-        if never_ran:
-            self._end_cancelled(turn, marked, "it was queued and never ran")
-            return
-        turn.unit.update_task(marked)
-        if task.status is TaskStatus.WAITING:
-            self._answer(turn, marked, {"verdict": "cancel", "by": turn.person.name})
-        elif task.status is TaskStatus.QUEUED:
-            self._end_cancelled(turn, marked, "it waited for a slot to go on")
-            return
-        text = "It gets 10 seconds to stop; the work so far is kept as a patch."
+        told = f"Put its name in front: `<project> {turn.command.written}`."
         turn.say(
-            NormalizedResponse(title=f"🛑 Cancelling {task.id}", tone=Tone.WARNING, text=text, agent=task.id)
+            cards.refused("Which project?", told, f"linked are: {linked}" if linked else "none is linked yet")
         )
 
-    def _end_cancelled(self, turn: Turn, task: Task, why: str) -> None:
-        from codespar.domain.tasks import TaskResult
+    def _ask(self, turn: Turn, decision: Decision) -> bool:
+        assert decision.ask is not None, "a decision that needs an approval says which"
+        if turn.facts is not None and turn.facts.problem:
+            turn.say(cards.refused(f"Cannot {turn.command.name}", turn.facts.problem))
+            return False
+        consent.ask(turn, decision.ask, decision.reason)
+        return True
 
-        result = TaskResult(
-            status=TaskStatus.CANCELLED,
-            summary=f"cancelled by {turn.person.name}: {why}",
-            cost_micros=task.cost_micros,
-        )
-        turn.unit.update_task(task)
-        board.end(
-            turn.unit,
-            task,
-            result,
-            cards.ended_badly(task, result),
-            turn.max_tasks,
-            turn.now,
-            turn.incoming.id,
-        )
-
-    def _retry(self, turn: Turn) -> None:
-        task = self._own_task(turn)
-        if task is None:
+    def _propose(self, turn: Turn) -> None:
+        """Show what was understood before it changes anything. Whoever could not give the command is told so at once."""
+        decision = self._authorize(turn)
+        if decision.verdict is AuthorizationVerdict.DENY or turn.command.permission is None:
+            self.carry_out(turn)
             return
-        if not task.status.final:
-            turn.say(
-                cards.refused(
-                    "Still under way", f"{task.id} is {task.status.value}.", f"`cancel {task.id}` first"
-                )
-            )
-            return
-        self._admit(turn, task.kind, task.instruction)
+        wanted = Ask(
+            kind="sg",
+            quorum=1,
+            expires_in=LASTS,
+            self_approval_allowed=True,
+            permission=turn.command.permission,
+        )
+        consent.ask(turn, wanted, "understood from your words")
 
-    def _own_task(self, turn: Turn) -> Task | None:
-        id = turn.command.args.id or ""
-        task = turn.unit.task(id)
-        if task is None or task.project != turn.project:
-            turn.say(
-                cards.refused(
-                    "No such task",
-                    f"{id or 'that'} is not a task of {turn.project}.",
-                    "`queue` lists the open ones",
-                )
-            )
-            return None
-        return task
+    def _vote(self, turn: Turn) -> None:
+        consent.cast_vote(turn, self._may_vote, self.carry_out)
+
+    def _may_vote(self, turn: Turn, person: Person, approval: Approval) -> Decision:
+        """The same question as for the action itself, asked of who votes."""
+        command = approval.command
+        project = turn.unit.project(approval.project) if approval.project else None
+        name, risk = (command.name, command.spec.risk) if command else ("approve", Risk.LOW)
+        return authorize(
+            person,
+            Action(
+                name=name,
+                permission=approval.permission,
+                risk=risk,
+                level=command.args.level if command else None,
+            ),
+            Resource(
+                project=approval.project,
+                autonomy=project.autonomy if project else 0,
+                paused=bool(project and project.paused) and command is not None,
+                environment=command.args.environment if command else None,
+                paths=turn.facts.paths if turn.facts else (),
+            ),
+            Context(at=turn.now, policy=self._bench.policy(), channel=turn.channel),
+        )
 
     def _merge(self, turn: Turn) -> None:
         facts, number = turn.facts, turn.command.args.number or 0
@@ -300,7 +356,7 @@ class ProjectAgent:
             turn.say(cards.refused("Cannot merge", facts.problem if facts else f"PR #{number} was not found"))
             return
         method = turn.command.args.method or "merge"
-        id = f"merge-{turn.project}-{number}-{facts.text[:12]}-{turn.incoming.id}"
+        id = f"merge-{turn.project}-{number}-{facts.text[:12]}-{turn.origin}"
         payload = {
             "workflowId": id,
             "project": turn.project,
@@ -308,7 +364,7 @@ class ProjectAgent:
             "method": method,
             "head": facts.text,
             "by": turn.person.name,
-            "thread": turn.incoming.thread.wire(),
+            "thread": turn.thread.wire(),
         }
         turn.unit.intend(Intent(id=id, kind="start", target="merge", payload=payload), turn.now)
         turn.record("pr.merge", f"PR #{number}", {"head": facts.text, "method": method})
@@ -323,8 +379,6 @@ class ProjectAgent:
         return str(await context.step("merge", self._merge_step, payload))
 
     async def _merge_step(self, payload: dict[str, Any]) -> str:
-        from codespar.domain.tasks import Thread
-
         number, project = int(payload["number"]), str(payload["project"])
         now = self._clock()
         try:
@@ -350,64 +404,3 @@ class ProjectAgent:
         thread = Thread.model_validate(payload["thread"])
         await self._store.write(lambda unit: unit.say(project, thread, key, card, now))
         return card.title
-
-    def _vote(self, turn: Turn) -> None:
-        token = turn.command.args.token
-        pending = [
-            found
-            for found in turn.unit.approvals(turn.project, "pending")
-            if turn.now < found.expires_at and may(turn.person.role, found.permission)
-        ]
-        if token is None:
-            if len(pending) != 1:
-                told = (
-                    ", ".join(f"`{found.token}` ({found.action_summary})" for found in pending)
-                    or "nothing waits for your answer"
-                )
-                turn.say(cards.refused("Which one?" if pending else "Nothing to approve", told))
-                return
-            token = pending[0].token
-        approval = turn.unit.approval(token)
-        if approval is None or approval.project != turn.project:
-            turn.say(
-                cards.refused(
-                    "No such approval",
-                    f"{token} is not known in {turn.project}.",
-                    "`approve` alone lists what waits",
-                )
-            )
-            return
-        verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
-        outcome = vote(
-            approval,
-            turn.person,
-            verdict,
-            turn.incoming.message.channel.value,
-            turn.now,
-            approval.shown_digest,
-            reason=turn.command.args.reason or "",
-        )
-        turn.unit.save_approval(outcome.approval)
-        turn.record(f"approval.{verdict.value}", token, {"accepted": outcome.accepted, "why": outcome.why})
-        if not outcome.accepted:
-            turn.say(cards.refused("The vote does not count", outcome.why))
-            return
-        turn.say(NormalizedResponse(title=f"✅ {token}: {outcome.why}", tone=Tone.SUCCESS))
-        if outcome.decided and approval.kind is ApprovalKind.BUDGET:
-            task = turn.unit.task(approval.subject)
-            if task is not None:
-                self._answer(turn, task, {"verdict": verdict.value, "by": turn.person.name}, token)
-
-    def _answer(self, turn: Turn, task: Task, message: dict[str, Any], token: str | None = None) -> None:
-        """Send the answer to the task that asked."""
-        if token is None:
-            asked = [a for a in turn.unit.approvals(turn.project, "pending") if a.subject == task.id]
-            if not asked:
-                return
-            token = asked[0].token
-            turn.unit.save_approval(asked[0].evolve(state="void"))
-        payload = {"topic": f"answer-{token}", "message": message}
-        turn.unit.intend(
-            Intent(id=f"{token}:answer", kind="send", target=board.workflow_id(task.id), payload=payload),
-            turn.now,
-        )

@@ -207,7 +207,7 @@ class Supervisor:
                     why = self._must_stop(order, troubles, cancelled, now - began, now - heard)
                     nudge.clear()
                     if why is not None:
-                        await container.stop(10)
+                        await container.stop(0 if cancelled and await self._is_killed(task) else 10)
             ended = await waiter
         finally:
             waiter.cancel()
@@ -287,6 +287,10 @@ class Supervisor:
     async def _is_cancelled(self, task: str) -> bool:
         known = await self._store.read(lambda unit: unit.task(task))
         return known is not None and known.cancel_requested_by is not None
+
+    async def _is_killed(self, task: str) -> bool:
+        known = await self._store.read(lambda unit: unit.task(task))
+        return known is not None and known.killed
 
     async def _keep_isolation(self, task_id: str, isolation: dict[str, Any]) -> None:
         def write(unit: Any) -> None:

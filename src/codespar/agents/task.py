@@ -8,6 +8,7 @@ are asked. No step raises for what can go wrong in the world: it answers with a 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -160,7 +161,9 @@ class TaskAgent:
             instruction=task.instruction,
             kind=task.kind,
             requester=task.requester,
-            context=TaskContext(repository_map=overview, earlier_patch=attempt > 1),
+            context=TaskContext(
+                repository_map=overview, earlier_patch=attempt > 1, attachments=task.attachments
+            ),
             blocked_paths=(*shop.blocked_paths, *rules.blocked_paths),
             blocked_commands=rules.blocked_commands,
             environment=Environment(image=image, variables=rules.environment.variables),
@@ -204,6 +207,7 @@ class TaskAgent:
             folder=self._tools.folder_of(task_id, attempt),
             patch=earlier if earlier and earlier.is_file() and earlier.stat().st_size else None,
         )
+        await asyncio.to_thread(self._lay_out, task, order.folder / "in" / "attachments")
         seen = await self._supervisor.follow(self._tools.sandbox, order)
         patch = str(order.folder / "out" / "changes.patch")
         match seen.outcome:
@@ -213,6 +217,12 @@ class TaskAgent:
                 return cancelled(await self._tools.task(task_id), patch)
             case _:
                 return failure(seen.summary, last_line=seen.last_line, next_step=seen.next_step, patch=patch)
+
+    def _lay_out(self, task: Task, folder: Path) -> None:
+        """Put what came with the instruction where the container can read it."""
+        for number, attached in enumerate(task.attachments, start=1):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._tools.attachment(attached.sha256), folder / f"{number:02}-{attached.name}")
 
     # a limit was reached
 

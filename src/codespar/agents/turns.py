@@ -14,27 +14,22 @@ from typing import Protocol
 import structlog
 
 from codespar.agents import cards
+from codespar.agents.turn import Facts
 from codespar.domain.base import Value
 from codespar.domain.commands import Command, NotUnderstood
+from codespar.models.base import Interpretation
 from codespar.store.base import Incoming, Outgoing, Store, Unit
 
 log = structlog.get_logger(__name__)
 BATCH = 32  # messages of one project in one commit at most
 
 
-class Facts(Value):
-    """What was read from outside the store for one message."""
-
-    text: str = ""
-    title: str = ""
-    problem: str = ""
-
-
 class Understood(Value):
-    """A message, parsed, and what was read for it."""
+    """A message, parsed, and what was read for it. `interpretation`: it was plain language, and this is what a model made of it."""
 
     command: Command | NotUnderstood
     facts: Facts | None = None
+    interpretation: Interpretation | None = None
 
 
 class ProjectMind(Protocol):

@@ -12,7 +12,8 @@ from codespar.codeindex.base import CodeIndex
 from codespar.domain.base import CodesparError
 from codespar.domain.tasks import Limits, Task
 from codespar.forges.base import Forge
-from codespar.sandbox.base import ModelGateway, Sandbox, Screening
+from codespar.sandbox.base import ModelGateway, Sandbox
+from codespar.screening.base import Screening
 from codespar.store.base import Store
 
 
@@ -43,6 +44,7 @@ class Tools:
     workshop: Callable[[str], Workshop]
     clock: Callable[[], datetime]
     folder: Path  # tasks/ of the data folder
+    attachment: Callable[[str], Path]  # where the content of that SHA-256 is kept
 
     async def task(self, id: str) -> Task:
         """The task as the store knows it. Raises `CodesparError` when it does not."""

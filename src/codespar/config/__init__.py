@@ -7,19 +7,34 @@ these files; they name the environment variable that holds them. Importing this 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
+from codespar.channels.platforms import PLATFORMS, Platform, platforms
 from codespar.config.example import EXAMPLE, EXAMPLE_REPOSITORY
+from codespar.config.policies import (
+    ApprovalSettings,
+    AutonomyPolicy,
+    DeployEnvironment,
+    FreezeSettings,
+    GuardedPaths,
+    PolicyRule,
+    check_policies,
+    policy_of,
+)
 from codespar.config.rules import check_installation, check_repository
 from codespar.config.units import AutonomyLevel, Duration, Memory, Money, Output, Tmp
-from codespar.config.yaml import ConfigError, Problem, Section, load
+from codespar.config.yaml import ConfigError, Problem, load
 from codespar.domain.base import Value
+from codespar.domain.messages import ChannelName
+from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Role
+from codespar.domain.policy import Policy, Rollbacks
+from codespar.domain.settings import Filled, Section, Variable, WebAddress, variable_name
 from codespar.domain.tasks import Limits
 from codespar.sandbox.base import EnvironmentSetup
 
@@ -40,18 +55,9 @@ __all__ = [
 ]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _URL = re.compile(
     r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE
 )  # as git reads them: with a scheme, or host:path
-
-
-def _variable(value: str) -> str:
-    if not re.fullmatch(_VARIABLE, value, re.ASCII):
-        raise ValueError(
-            "must be the name of an environment variable, such as ANTHROPIC_API_KEY, and never the secret itself"
-        )
-    return value
 
 
 def _postgresql(value: str) -> str:
@@ -60,10 +66,28 @@ def _postgresql(value: str) -> str:
     return value
 
 
-def _http(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-        raise ValueError("must be an address such as https://api.anthropic.com")
-    return value.rstrip("/")
+def _quiet_hours(value: str) -> str:
+    if value != "none" and not re.fullmatch(
+        r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", value, re.ASCII
+    ):
+        raise ValueError("must be two times such as `22:00-08:00`, or `none`")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most installations name none
+
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("must be a time zone such as Europe/Lisbon") from error
+    return value
+
+
+def _model_of_a_service(value: str) -> str:
+    if not re.fullmatch(r"(?:anthropic|openai):\S+", value):
+        raise ValueError("must be `anthropic:<name>` or `openai:<name>`, such as anthropic:claude-haiku-4-5")
+    return value
 
 
 def _inside(value: str) -> str:
@@ -72,9 +96,7 @@ def _inside(value: str) -> str:
     return value
 
 
-Variable = Annotated[str, Field(json_schema_extra={"pattern": _VARIABLE}), AfterValidator(_variable)]
 Inside = Annotated[str, AfterValidator(_inside)]
-Filled = Annotated[str, Field(min_length=1)]
 
 
 LIMIT_FIELDS = {
@@ -137,11 +159,23 @@ class ModelSettings(Section):
         min_length=1,
         description="the model of coding tasks; no other passes the gateway",
     )
-    base_url: Annotated[str, AfterValidator(_http)] = Field(
+    base_url: WebAddress = Field(
         default="https://api.anthropic.com", description="where the model gateway sends calls to"
     )
     api_key_env: Variable = Field(
         default="ANTHROPIC_API_KEY", description="the environment variable that holds the API key"
+    )
+    understanding: Annotated[str, AfterValidator(_model_of_a_service)] | None = Field(
+        default=None,
+        description="the model that turns plain language into commands, as `anthropic:<name>` or `openai:<name>`; left out: none, and the nearest commands are suggested",
+    )
+    understanding_base_url: WebAddress | None = Field(
+        default=None,
+        description="where that model is asked; left out: `base_url` for anthropic, https://api.openai.com/v1 for openai",
+    )
+    understanding_api_key_env: Variable | None = Field(
+        default=None,
+        description="the environment variable that holds its API key; left out: `api_key_env` for anthropic, OPENAI_API_KEY for openai",
     )
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
@@ -180,6 +214,22 @@ class PersonSettings(Section):
     token_env: Variable | None = Field(
         default=None, description="the environment variable that holds the person's API token"
     )
+    identities: dict[ChannelName, Filled] = Field(
+        default={}, description="the person's own ids on chat platforms, by channel"
+    )
+
+
+class ChannelRoute(Section):
+    """A place where a project's team talks to its agent."""
+
+    channel: ChannelName = Field(
+        description="slack, discord, telegram, whatsapp, or another that is set up under `channels`"
+    )
+    conversation: Filled = Field(description="the platform's id of the channel, group or chat")
+    alerts: tuple[AlertKind, ...] = Field(
+        default=(AlertKind.ALL,),
+        description="what this place is told of unasked: tasks, builds, deploys, errors, incidents or all; [] for nothing",
+    )
 
 
 class ProjectSettings(Section):
@@ -200,6 +250,9 @@ class ProjectSettings(Section):
     blocked_paths: tuple[Filled, ...] = Field(
         default=(), description="gitignore-style patterns that no change may touch"
     )
+    channels: tuple[ChannelRoute, ...] = Field(
+        default=(), description="where the team talks to this project's agent"
+    )
 
     def task_limits(self, settings: Settings) -> Limits:
         """The limits of this project's tasks."""
@@ -216,6 +269,83 @@ class PolicySettings(Section):
     budget: BudgetPolicy = Field(
         default=BudgetPolicy(), description="what happens when a task reaches a limit"
     )
+    autonomy: AutonomyPolicy = Field(
+        default=AutonomyPolicy(), description="how far any project's autonomy may go"
+    )
+    rollback: Rollbacks = Field(
+        default=Rollbacks.AUTO,
+        description="auto: a bad deploy is rolled back at once, as its approvers approved; ask: that asks again",
+    )
+    approvals: ApprovalSettings = Field(
+        default=ApprovalSettings(), description="how many people approve, and how long they have"
+    )
+    environments: tuple[DeployEnvironment, ...] = Field(
+        default=(),
+        description="where deploys go; one that is not named counts as production, but for staging",
+    )
+    freezes: tuple[FreezeSettings, ...] = Field(
+        default=(), description="times without deploys; a rollback is always possible"
+    )
+    rules: tuple[PolicyRule, ...] = Field(
+        default=(), description="who may not do what where, and what needs an approval"
+    )
+    paths: tuple[GuardedPaths, ...] = Field(default=(), description="what no agent changes without a human")
+
+    def policy(self) -> Policy:
+        """What `authorize` goes by."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields if name != "budget"}
+        return policy_of(**sections)
+
+
+class NotificationSettings(Section):
+    """How often people are told what they did not ask for."""
+
+    per_hour: int = Field(
+        default=10, ge=1, strict=True, description="unasked messages an hour and place at most"
+    )
+    whatsapp_per_hour: int = Field(default=5, ge=1, strict=True, description="the same on WhatsApp")
+    batch: Duration = Field(
+        default=300.0, description="how long what is not critical is gathered into one message"
+    )
+    quiet_hours: Annotated[str, AfterValidator(_quiet_hours)] = Field(
+        default="22:00-08:00",
+        description="local time in which only what is critical is told; `none` for no such time",
+    )
+    time_zone: Annotated[str, AfterValidator(_time_zone)] | None = Field(
+        default=None, description="the zone of local times, such as Europe/Lisbon; left out: the server's"
+    )
+
+
+class ScreeningSettings(Section):
+    """What is looked for in everything that is said, besides secrets and hidden markup."""
+
+    allowed_hosts: tuple[Filled, ...] = Field(
+        default=(),
+        description="internal hosts, or the domains above them, that may be named without a remark",
+    )
+
+
+class ChannelSections(Section):
+    """`channels`: a section for each chat platform that is set up; the platforms' own settings stand beside their adapters."""
+
+    def configured(self) -> dict[str, Section]:
+        """The platforms that are set up, by name."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: section for name, section in sections.items() if section is not None}
+
+
+def _channels_section(known: Iterable[Platform]) -> type[ChannelSections]:
+    fields: dict[str, Any] = {
+        one.name: (one.settings | None, Field(default=None, description=f"{one.name}; left out: not used"))
+        for one in known
+    }
+    return create_model("ChannelsSettings", __base__=ChannelSections, **fields)
+
+
+if TYPE_CHECKING:
+    ChannelsSettings = ChannelSections
+else:
+    ChannelsSettings = _channels_section(PLATFORMS)
 
 
 class Settings(Section):
@@ -238,6 +368,15 @@ class Settings(Section):
         default=LimitSettings(), description="of every task; a project may set its own"
     )
     policies: PolicySettings = Field(default=PolicySettings(), description="the rules of the installation")
+    channels: ChannelsSettings = Field(
+        default=ChannelsSettings(), description="the chat platforms that are set up"
+    )
+    notifications: NotificationSettings = Field(
+        default=NotificationSettings(), description="what is told unasked, and when"
+    )
+    screening: ScreeningSettings = Field(
+        default=ScreeningSettings(), description="what is pointed out in everything that is said"
+    )
     people: tuple[PersonSettings, ...] = Field(
         default=(), description="who may do what; unknown people are read-only"
     )
@@ -281,7 +420,7 @@ class EnvironmentSection(Section):
     inputs: tuple[Inside, ...] = Field(
         default=(), description="files that `setup` reads, such as lock files; a change builds anew"
     )
-    variables: dict[Annotated[str, AfterValidator(_variable)], str] = Field(
+    variables: dict[Annotated[str, AfterValidator(variable_name)], str] = Field(
         default={}, description="environment variables of the task; never a secret"
     )
 
@@ -342,7 +481,14 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         raise ConfigError(
             f"{chosen}: cannot be read: {error.strerror}. `codespar init` writes a commented one."
         ) from error
-    settings = load(text, chosen.name, Settings, checks=(check_installation,), after=_limits_fit)
+    settings = load(
+        text,
+        chosen.name,
+        Settings,
+        checks=(check_installation, check_policies),
+        after=_limits_fit,
+        choose=_settings_for,
+    )
     folder = chosen.resolve().parent
     bundle = settings.sandbox.ca_bundle
     return settings.evolve(
@@ -354,6 +500,16 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
             project.evolve(repository=_located(project.repository, folder)) for project in settings.projects
         ),
     )
+
+
+def _settings_for(document: Mapping[str, Any]) -> type[Settings]:
+    """The settings with the sections of the chat platforms that the file names and another installed package brings."""
+    named = document.get("channels")
+    known = platforms(named) if isinstance(named, dict) else {}
+    if len(known) <= len(PLATFORMS):
+        return Settings
+    channels = _channels_section(known.values())
+    return create_model("Settings", __base__=Settings, channels=(channels, Field(default=channels())))
 
 
 def parse_repository_config(text: bytes | None, origin: str) -> RepositoryConfig:

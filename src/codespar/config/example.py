@@ -37,12 +37,50 @@ model:
 # policies:
 #   budget:
 #     answer_within: 1h          # how long a task at its limit waits for your answer
+#   autonomy:
+#     cap: L4                    # no project works above it
+#   rollback: auto               # ask: the rollback of a bad deploy asks again
+#   approvals:
+#     expires: 1h
+#     critical_expires: 15m
+#   environments:
+#     - name: production
+#       quorum: 2                # people who approve a deploy; who asks never counts
+#       windows: ["Mon-Fri 09:00-17:00 Europe/Lisbon"]   # no deploys at other times
+#   freezes:
+#     - name: christmas
+#       during: ["2026-12-20 to 2027-01-02 Europe/Lisbon"]
+#       unless: [owner]
+#   rules:
+#     - name: two-eyes
+#       effect: ask              # or deny; a rule never allows more
+#       what: [merge]
+#       approvals: 2
+#   paths:
+#     - name: infra              # what no agent changes without a human
+#       patterns: ["infra/", "*.tf"]
+
+# channels:                      # the chat platforms; each one's page is in docs/channels/
+#   slack: {}                    # tokens from CODESPAR_SLACK_BOT_TOKEN and CODESPAR_SLACK_APP_TOKEN
+#   telegram:
+#     token_env: CODESPAR_TELEGRAM_TOKEN
+
+# notifications:                 # what is told unasked
+#   per_hour: 10                 # messages a place
+#   batch: 5m                    # what is not critical is gathered
+#   quiet_hours: 22:00-08:00     # only what is critical is told
+#   time_zone: Europe/Lisbon
+
+# screening:
+#   allowed_hosts: [wiki.corp]   # internal hosts that may be named without a remark
 
 # people:
 #   - name: Ada
 #     role: owner                # owner, emergency_admin, maintainer, operator, reviewer, read-only
 #     id: ada
 #     token_env: CODESPAR_TOKEN_ADA
+#     identities:                # her own ids on chat platforms; or she links them herself by a one-time code
+#       slack: T024BE7LD:U023BECGF
 
 # projects:
 #   - name: shop
@@ -53,6 +91,10 @@ model:
 #     limits:
 #       memory: 4g
 #     blocked_paths: [".github/", "*.pem"]
+#     channels:                  # where its team talks to it; or `@codespar link shop` there
+#       - channel: slack
+#         conversation: T024BE7LD:C012AB3CD
+#         alerts: [all]          # tasks, builds, deploys, errors, incidents
 """
 
 EXAMPLE_REPOSITORY = """\

@@ -13,9 +13,10 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from codespar.domain.base import CodesparError, Value
+from codespar.domain.base import CodesparError
+from codespar.domain.settings import Section
 
 MAX_BYTES = 256 * 1024
 MAX_VALUES = 10_000
@@ -27,12 +28,6 @@ T = TypeVar("T", bound="Section")
 
 class ConfigError(CodesparError):
     """One line a problem: `codespar.yaml:12: projects[0].autonomy: what is wrong and what would be right`."""
-
-
-class Section(Value):
-    """A part of a settings file: its keys are the fields' names, in snake_case as people write them."""
-
-    model_config = ConfigDict(alias_generator=None)
 
 
 class Problem(NamedTuple):
@@ -62,11 +57,14 @@ def load(
     checks: tuple[Check, ...] = (),
     reserved: Mapping[str, str] | None = None,
     after: Callable[[T], Iterable[Problem]] | None = None,
+    choose: Callable[[Mapping[str, Any]], type[T]] | None = None,
 ) -> T:
     """Read `text` as `model`. `reserved` maps top-level keys that are refused to why; `after`
-    looks at the value once every part of it is right. Raises `ConfigError` with every problem."""
+    looks at the value once every part of it is right; `choose` takes the model by what the plain document holds.
+    Raises `ConfigError` with every problem."""
     document = _Document(text, origin)
     data: dict[str, Any] = document.data
+    model = choose(data) if choose else model
     problems = list(document.problems)
     for key in [key for key in data if key in (reserved or {})]:
         problems.append(Problem((key,), (reserved or {})[key]))

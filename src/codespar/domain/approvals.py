@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from codespar.domain.autonomy import Risk
 from codespar.domain.base import Value, short_id
-from codespar.domain.messages import UtcDatetime
+from codespar.domain.commands import Command
+from codespar.domain.messages import FieldLine, UtcDatetime
 from codespar.domain.people import Permission, Person, may, who_could
 from codespar.domain.tasks import Thread
 
@@ -67,6 +68,11 @@ class Approval(Value):
     permission: Permission
     quorum: int = Field(default=1, ge=1)  # distinct people
     self_approval_allowed: bool = False
+    command: Command | None = (
+        None  # what is carried out when it is approved; None: whoever waits for the answer goes on
+    )
+    shown: tuple[FieldLine, ...] = ()  # what the request showed beside the summary
+    places: tuple[Thread, ...] = ()  # where the request stands
     votes: tuple[Vote, ...] = ()
     state: ApprovalState = ApprovalState.PENDING
     thread: Thread
@@ -133,6 +139,9 @@ def new_approval(
     quorum: int | None = None,
     self_approval_allowed: bool | None = None,
     attempt: int = 0,
+    command: Command | None = None,
+    shown: tuple[FieldLine, ...] = (),
+    places: tuple[Thread, ...] = (),
 ) -> Approval:
     """A pending approval whose token follows from `seed`, so that asking again after a crash asks under the same token.
 
@@ -151,6 +160,9 @@ def new_approval(
         permission=permission,
         quorum=default_quorum(kind) if quorum is None else quorum,
         self_approval_allowed=own,
+        command=command,
+        shown=shown,
+        places=places,
         thread=thread,
         created_at=now,
         expires_at=now + expires_in,

@@ -24,6 +24,7 @@ class CommandArgs(Value):
     role: Role | None = None
     method: str | None = None  # squash | rebase | merge
     token: str | None = None
+    code: str | None = None  # a one-time code, in its written form
     reason: str | None = None
     scope: str | None = None  # of status: build, agent, all; of audit: verify; of scan: what to look for
     state: str | None = None  # open | closed | merged | all
@@ -44,6 +45,7 @@ _ID = re.compile(
 )
 _BARE_ID = re.compile(f"[{CROCKFORD}]{{6}}", re.IGNORECASE | re.ASCII)
 _TOKEN = re.compile(r"(dp|rb|tk|mg|sg|bg|pl|cf)-([0-9a-z]{6})", re.IGNORECASE | re.ASCII)
+_CODE = re.compile(r"([0-9a-z]{4})-([0-9a-z]{4})", re.ASCII)
 _PULL = re.compile(r"(?:pr\s*)?#?\s*([0-9]{1,9})(?![\w-])\s*(.*)", re.IGNORECASE | re.DOTALL)
 _ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}", re.IGNORECASE | re.ASCII)
 _LOOKALIKES = str.maketrans("ilo", "110")  # letters Crockford's alphabet leaves out, as people read them
@@ -236,21 +238,27 @@ def _level(rest: str) -> CommandArgs:
 
 def _link(rest: str) -> CommandArgs:
     if not rest:
-        raise MalformedCommand("It needs a repository: a path or a URL.")
+        raise MalformedCommand("It needs a project's name, or a repository's address.")
     return CommandArgs(target=rest)
 
 
 def _alias(rest: str) -> CommandArgs:
     name, target = split(rest)
     if not target:
-        raise MalformedCommand("It needs a short name and a repository.")
+        raise MalformedCommand("It needs a short name and a project.")
     return CommandArgs(name=name, target=target)
 
 
 def _register(rest: str) -> CommandArgs:
-    if not rest:
-        raise MalformedCommand("It needs a name.")
-    return CommandArgs(name=rest)
+    if code := one_time_code(rest):
+        return CommandArgs(code=code)
+    return CommandArgs(name=rest or None)
+
+
+def one_time_code(text: str) -> str | None:
+    """The written form (`K7QM-2X9D`) of what may be a one-time code, or None."""
+    found = _CODE.fullmatch(text.strip().lower())
+    return f"{found[1]}-{found[2]}".translate(_LOOKALIKES).upper() if found else None
 
 
 def _invite(rest: str) -> CommandArgs:
@@ -297,6 +305,6 @@ FORMS: dict[str, Callable[[str], CommandArgs]] = {
     "policy": _one_of("show"),
     "audit": _audit,
     "memory": _nothing,
-    "kill": _nothing,
-    "resume": _nothing,
+    "kill": _one_of("all"),
+    "resume": _one_of("all"),
 }

@@ -64,8 +64,6 @@ def _row(
 
 _LOW, _MEDIUM, _HIGH, _CRITICAL = Risk.LOW, Risk.MEDIUM, Risk.HIGH, Risk.CRITICAL
 _DEPLOY = "deploy [<env>] [<ref>] | deploy to <env> | deploy a then b then c [to <env>]"
-_IN_YAML = "people are set in codespar.yaml"
-_LINKS = "projects and their aliases are set in codespar.yaml"
 
 COMMANDS: tuple[CommandSpec, ...] = (
     _row(
@@ -150,47 +148,25 @@ COMMANDS: tuple[CommandSpec, ...] = (
         brought_by="the Lens Agent brings it",
     ),
     _row("autonomy", "autonomy [L0–L5]", "what the agent may do by itself", _MEDIUM, P.SET_AUTONOMY),
-    _row("link", "link <repo>", "link a repository", _MEDIUM, P.LINK_CHANNEL, brought_by=_LINKS),
-    _row("unlink", "unlink", "unlink this channel", _MEDIUM, P.LINK_CHANNEL, brought_by=_LINKS),
     _row(
-        "alias",
-        "alias <name> <repo>",
-        "a short name for a project",
-        _MEDIUM,
-        P.LINK_CHANNEL,
-        brought_by=_LINKS,
+        "link", "link <project|repository>", "have this conversation serve a project", _MEDIUM, P.LINK_CHANNEL
     ),
+    _row("unlink", "unlink", "have this conversation serve no project", _MEDIUM, P.LINK_CHANNEL),
+    _row("alias", "alias <name> <project>", "a short name for a project", _MEDIUM, P.LINK_CHANNEL),
     _row("list projects", "list projects", "the linked projects", _LOW, P.VIEW_STATUS),
     _row(
-        "register", "register <name>", "make a person known", _MEDIUM, P.INVITE_MEMBERS, brought_by=_IN_YAML
+        "register",
+        "register [<code>|<name>]",
+        "link yourself on another platform by a one-time code; a name makes somebody known, read-only",
+        _MEDIUM,
+        P.INVITE_MEMBERS,
     ),
-    _row("invite", "invite <name> <role>", "invite a person", _MEDIUM, P.INVITE_MEMBERS, brought_by=_IN_YAML),
-    _row(
-        "policy",
-        "policy [show]",
-        "the rules in force",
-        _LOW,
-        P.VIEW_AUDIT,
-        brought_by="organization policies bring it",
-    ),
+    _row("invite", "invite <name> <role>", "a one-time code for a new person", _MEDIUM, P.INVITE_MEMBERS),
+    _row("policy", "policy [show]", "the rules in force", _LOW, P.VIEW_AUDIT),
     _row("audit", "audit [n] | audit verify", "the audit chain", _LOW, P.VIEW_AUDIT),
     _row("memory", "memory | context", "what the agent knows", _LOW, P.VIEW_STATUS),
-    _row(
-        "kill",
-        "kill",
-        "stop everything now",
-        _CRITICAL,
-        P.KILL_SWITCH,
-        brought_by="the kill switch comes with policies; `cancel` stops a task",
-    ),
-    _row(
-        "resume",
-        "resume",
-        "bring a stopped project back",
-        _CRITICAL,
-        P.KILL_SWITCH,
-        brought_by="the kill switch comes with policies",
-    ),
+    _row("kill", "kill [all]", "stop everything of the project, or of all, now", _CRITICAL, P.KILL_SWITCH),
+    _row("resume", "resume [all]", "bring a stopped project back", _CRITICAL, P.KILL_SWITCH),
 )
 BY_NAME: dict[str, CommandSpec] = {spec.name: spec for spec in COMMANDS}
 _SYNONYMS = {"context": "memory", "projects": "list projects"}
@@ -231,8 +207,43 @@ class Command(Value):
         return BY_NAME[self.name]
 
     @property
+    def written(self) -> str:
+        """The command as people write it, on one line, with its project in front where it names one."""
+        args = self.args
+        number = f"PR #{args.number}" if args.number is not None else None
+        chain = " then ".join(args.chain) or None
+        to = f"to {args.environment}" if args.environment and (args.chain or args.ref) else args.environment
+        level = f"L{args.level}" if args.level is not None else None
+        words = (
+            args.scope,
+            number,
+            args.id,
+            args.state,
+            args.name,
+            args.role,
+            args.target,
+            args.method,
+            chain,
+            args.ref if to and args.ref else None,
+            to,
+            level,
+            args.token,
+            args.code,
+            str(args.count) if args.count is not None else None,
+            args.reason,
+            " ".join(args.text.split()) if args.text else None,
+        )
+        return " ".join([*([self.project] if self.project else []), self.name, *(str(w) for w in words if w)])
+
+    @property
     def permission(self) -> Permission | None:
-        """What this very command needs. An environment that is not staging counts as production; `deploy` alone means staging."""
+        """What this very command needs; None: anyone may.
+
+        An environment that is not staging counts as production; `deploy` alone means staging. To link oneself by a code takes nothing
+        but the code.
+        """
+        if self.name == "register" and self.args.name is None:
+            return None
         if self.name not in ("deploy", "rollback"):
             return self.spec.permission
         staging = self.args.environment == "staging" or (

@@ -17,12 +17,17 @@ from codespar.domain.people import Role
 
 
 class Channel(StrEnum):
+    """The channels that come with the product. Others have names of their own."""
+
     WHATSAPP = "whatsapp"
     SLACK = "slack"
     TELEGRAM = "telegram"
     DISCORD = "discord"
     CLI = "cli"
     WEB = "web"
+
+
+ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
 
 
 def _utc(value: AwareDatetime) -> AwareDatetime:
@@ -49,7 +54,7 @@ class NormalizedMessage(Value):
     """One message of one person, mention stripped."""
 
     id: str  # the platform's delivery id: what makes a repeat recognizable
-    channel: Channel
+    channel: ChannelName
     author: Author
     content: str
     attachments: tuple[Attachment, ...] = ()
@@ -98,11 +103,14 @@ class Progress(Value):
 
 
 class Action(Value):
-    """A button: pressing it is the same as sending `command`."""
+    """A button: pressing it is the same as sending `command`, or, where it `asks` something, the command and the answer behind it."""
 
     label: str
     command: str
     style: str = "default"  # default | primary | danger
+    asks: str = (
+        ""  # what a platform with forms asks first ("Why?"); without forms the command is sent as it is
+    )
 
 
 class NormalizedResponse(Value):

@@ -66,7 +66,9 @@ class TaskContext(Value):
     repository_map: str = ""  # the files and symbols that matter most for the instruction
     earlier_steps: tuple[str, ...] = ()
     failing_log: str = ""
-    images: tuple[Attachment, ...] = ()
+    attachments: tuple[
+        Attachment, ...
+    ] = ()  # files that came with the instruction, in `attachments/` of the input
     earlier_patch: bool = False  # the work tree starts with this task's own earlier changes
 
 
@@ -150,6 +152,13 @@ class Thread(Value):
     def key(self) -> str:
         return f"{self.channel}/{self.conversation}/{self.thread_id or ''}"
 
+    @classmethod
+    def of(cls, key: str) -> Thread:
+        """The thread that a key names. A conversation may have slashes in it, a channel and a thread's id never."""
+        channel, _, rest = key.partition("/")
+        conversation, _, thread_id = rest.rpartition("/")
+        return cls(channel=channel, conversation=conversation, thread_id=thread_id or None)
+
 
 class Task(Value):
     """A task as the store knows it."""
@@ -162,6 +171,8 @@ class Task(Value):
     requester: str
     thread: Thread
     status: TaskStatus
+    attachments: tuple[Attachment, ...] = ()  # what came with the instruction
+    killed: bool = False  # stop at once: no time to end by itself
     resumes: bool = False  # goes on after an answer: ahead of everything queued
     queued_position: int | None = None  # the position it was told when it was queued
     attempt: int = 1

@@ -166,15 +166,3 @@ class ModelGateway(Protocol):
         ...
 
     async def close(self, task: str) -> None: ...
-
-
-class Screening(Protocol):
-    """Looks at a change before it leaves: what it may not touch, and secrets it would publish. Takes time; callable from any thread."""
-
-    def problems(self, paths: list[str], diff: str, blocked_paths: tuple[str, ...]) -> list[str]:
-        """What is wrong, a line each; empty when the change may go out. Never quotes a secret."""
-        ...
-
-    def clean(self, text: str) -> str:
-        """An agent's words as they may go out: without lines that hold what looks like a secret, and without markup nobody would see."""
-        ...

@@ -6,7 +6,8 @@ in one commit; each is all or nothing. What was written is announced as `Notice`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -15,9 +16,12 @@ from codespar.domain.agents import AgentKind, AgentState, Outcome
 from codespar.domain.approvals import Approval
 from codespar.domain.base import CodesparError, Value
 from codespar.domain.messages import NormalizedMessage, NormalizedResponse, UtcDatetime
+from codespar.domain.notifications import AlertKind, Announcement, Place
+from codespar.domain.people import Person
 from codespar.domain.tasks import Task, Thread
 
 T = TypeVar("T")
+PULLED = ("cli", "web")  # their clients read the outbox themselves, so a committed message is a delivered one
 
 
 class StoreError(CodesparError):
@@ -70,6 +74,57 @@ class Outgoing(Value):
     response: NormalizedResponse
 
 
+class Posted(Value):
+    """One message of a response as it stands at the platform."""
+
+    id: str  # the platform's
+    digest: str  # of what was shown
+
+
+class Sending(Value):
+    """A send that was begun and whose answer is not known."""
+
+    part: int
+    since: UtcDatetime
+
+
+class Letter(Value):
+    """A response on its way to a chat platform."""
+
+    key: str
+    seq: int
+    project: str
+    thread: str
+    response: NormalizedResponse
+    created_at: UtcDatetime
+    attempts: int = 0
+    next_attempt_at: UtcDatetime | None = None
+    parts: tuple[Posted, ...] = ()
+    sending: Sending | None = None
+
+
+class Route(Value):
+    """A place where a project's team talks to its agent. `source`: `file` (codespar.yaml) or `link` (a command)."""
+
+    channel: str
+    conversation: str
+    project: str
+    alerts: tuple[AlertKind, ...] = (AlertKind.ALL,)
+    source: str = "link"
+
+    @property
+    def place(self) -> Place:
+        return Place(channel=self.channel, conversation=self.conversation, alerts=self.alerts)
+
+
+class Member(Value):
+    """A person we know. `source`: `file` (codespar.yaml), `host` (this machine's command line) or `invite` (a command)."""
+
+    person: Person
+    source: str
+    identities: tuple[tuple[str, str], ...] = ()  # (channel, the platform's id)
+
+
 class Intent(Value):
     """What the engine shall do: start a workflow, or send to one."""
 
@@ -80,7 +135,7 @@ class Intent(Value):
 
 
 class Notice(Value):
-    """What a commit changed: `kind` is inbox, message, task, intent or project; `key` names the row."""
+    """What a commit changed: `kind` is inbox, message, announcement, task, intent or project; `key` names the row."""
 
     kind: str
     key: str
@@ -121,8 +176,53 @@ class Unit(Protocol):
         at: UtcDatetime,
         cause: int | None = None,
     ) -> None: ...
+    def letters(self, thread: str, limit: int) -> list[Letter]: ...
+    def waiting_threads(self, channels: Collection[str]) -> list[str]: ...
+    def sending(self, key: str, sending: Sending | None) -> None: ...
+    def posted(self, key: str, parts: Sequence[Posted]) -> None: ...
+    def delivered(self, letter: Letter, at: UtcDatetime, refused: str | None = None) -> bool: ...
+    def put_off(self, letter: Letter, until: UtcDatetime) -> None: ...
     def answers(self, incoming: int) -> list[Outgoing]: ...
     def messages(self, thread: str | None, after: int, limit: int) -> list[Outgoing]: ...
+
+    # what is told unasked
+    def announce(
+        self,
+        project: str,
+        place: str,
+        key: str,
+        kind: AlertKind,
+        critical: bool,
+        response: NormalizedResponse,
+        at: UtcDatetime,
+    ) -> None: ...
+    def announcements(self, place: str, limit: int) -> list[Announcement]: ...
+    def places_waiting(self) -> list[str]: ...
+    def told_at(self, place: str, since: UtcDatetime) -> list[datetime]: ...
+    def tell(self, announcements: Sequence[Announcement], at: UtcDatetime) -> None: ...
+
+    # people and places
+    def route(self, channel: str, conversation: str) -> Route | None: ...
+    def routes(self, project: str | None = None) -> list[Route]: ...
+    def save_route(self, route: Route) -> None: ...
+    def remove_route(self, channel: str, conversation: str) -> None: ...
+    def aliases(self) -> dict[str, str]: ...
+    def save_alias(self, alias: str, project: str) -> None: ...
+    def member(self, id: str) -> Member | None: ...
+    def person(self, id: str) -> Person | None: ...
+    def members(self) -> list[Member]: ...
+    def save_member(self, person: Person, source: str) -> None: ...
+    def remove_member(self, id: str) -> None: ...
+    def person_of(self, channel: str, externals: Sequence[str]) -> Person | None: ...
+    def save_identity(
+        self, channel: str, external: str, person: str, source: str, at: UtcDatetime
+    ) -> None: ...
+    def remove_identities(self, source: str) -> None: ...
+    def save_code(
+        self, hash: str, person: str, made_by: str, at: UtcDatetime, expires_at: UtcDatetime
+    ) -> None: ...
+    def redeem(self, hash: str, at: UtcDatetime) -> str | None: ...
+    def count_try(self, channel: str, external: str, at: UtcDatetime, since: UtcDatetime) -> int: ...
 
     # intents
     def intend(self, intent: Intent, at: UtcDatetime) -> None: ...

@@ -24,10 +24,11 @@ from sqlalchemy.exc import DBAPIError
 from codespar.store import tables
 from codespar.store.address import postgresql_address
 from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, Unit
+from codespar.store.rows import Screen
 from codespar.store.unit import SqlUnit
 
 T = TypeVar("T")
-SCHEMA_REVISION = "0001"  # the newest file under migrations/versions
+SCHEMA_REVISION = "0002"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
 SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
 COUNTERS = ("ticket", "outbox", "audit")
@@ -64,6 +65,7 @@ class Database:
     def __init__(self, url: str, *, lock_folder: Path | None = None) -> None:
         self.url = url
         self.on_commit: Callable[[list[Notice]], None] = lambda notices: None
+        self.screen: Screen = lambda response: response  # what everything that is said passes
         self._sqlite = url.startswith("sqlite")
         self._lock_folder = lock_folder
         self._lock: int | None = None
@@ -210,7 +212,7 @@ class Database:
 
     def _run(self, connection: Connection, job: _Job) -> None:
         """Run one unit. Raises when the connection was lost, which is no fault of the unit."""
-        unit = SqlUnit(connection)
+        unit = SqlUnit(connection, self.screen)
         job.error = None
         try:
             job.result = job.work(unit)

@@ -58,10 +58,28 @@ outbox = Table(
     Column("delivered_at", String(32)),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", String(32)),
-    Column("external_id", String(200)),
+    Column("parts", Text),  # what stands at the platform: JSON, the id and digest of each message
+    Column("sending", Text),  # a send whose answer is not known: JSON, which part and since when
+    Column("refused", Text),  # why the platform will never take it
     Index("outbox_thread", "thread", "seq"),
     Index("outbox_cause", "cause"),
-    _open("outbox_due", "delivered_at", "next_attempt_at"),
+    _open("outbox_waiting", "delivered_at", "thread", "seq"),
+)
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("key", String(200), nullable=False, unique=True),
+    Column("project", String(100), nullable=False),
+    Column("place", String(300), nullable=False),  # a thread's key
+    Column("kind", String(16), nullable=False),
+    Column("critical", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("told_at", String(32)),
+    Index("announcements_place", "place", "told_at"),
+    _open("announcements_waiting", "told_at", "place", "id"),
 )
 
 intents = Table(
@@ -84,6 +102,67 @@ projects = Table(
     Column("autonomy", Integer, nullable=False, default=1),
     Column("paused", Integer, nullable=False, default=0),
     Column("created_at", String(32), nullable=False),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("channel", String(16), primary_key=True),
+    Column("conversation", String(200), primary_key=True),
+    Column("project", String(100), nullable=False),
+    Column("alerts", Text, nullable=False),  # JSON: the kinds
+    Column("source", String(16), nullable=False),  # file: codespar.yaml | link: a command
+    Index("routes_project", "project"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("alias", String(100), primary_key=True),  # lower case
+    Column("project", String(100), nullable=False),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column(
+        "source", String(16), nullable=False
+    ),  # file: codespar.yaml | invite: a command | host: this machine
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("channel", String(16), primary_key=True),
+    Column("external", String(200), primary_key=True),  # the platform's id of the person
+    Column("person", String(100), nullable=False),
+    Column("source", String(16), nullable=False),  # file | code
+    Column("linked_at", String(32), nullable=False),
+    Index("identities_person", "person"),
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("hash", String(64), primary_key=True),  # SHA-256 of the code: the code itself is kept nowhere
+    Column("person", String(100), nullable=False),  # whom it makes the sender
+    Column("made_by", String(100), nullable=False),
+    Column("made_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("used_at", String(32)),
+)
+
+tries = Table(
+    "tries",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("channel", String(16), nullable=False),
+    Column("external", String(200), nullable=False),
+    Column("at", String(32), nullable=False),
+    Index("tries_of", "channel", "external", "at"),
 )
 
 agents = Table(
@@ -141,6 +220,7 @@ approvals = Table(
     Column("state", String(16), nullable=False),
     Column("body", Text, nullable=False),
     Index("approvals_project", "project", "state"),
+    Index("approvals_state", "state"),
 )
 
 audit = Table(

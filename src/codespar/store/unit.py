@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Table, func, insert, literal_column, select, update
+from sqlalchemy import func, insert, select, update
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
 from codespar.domain.approvals import Approval
@@ -17,43 +16,18 @@ from codespar.domain.tasks import Task, Thread
 from codespar.store import audit as chain
 from codespar.store import statements as q
 from codespar.store import tables as t
-from codespar.store.base import Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
-
-PULLED = ("cli", "web")  # their clients read the outbox themselves, so a committed message is a delivered one
-
-
-def stamp(at: datetime) -> str:
-    """UTC, fixed width, so that text order is time order."""
-    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+from codespar.store.base import PULLED, Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
+from codespar.store.letters import Letters
+from codespar.store.people import People
+from codespar.store.rows import stamp, time_of
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-class SqlUnit:
+class SqlUnit(Letters, People):
     """One transaction's work. Collects the notices of what it changed."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._db = connection
-        self._sqlite = connection.dialect.name == "sqlite"
-        self.notices: list[Notice] = []
 
     def said(self, since: int = 0) -> list[Outgoing]:
         """What this unit has put into the outbox, after its first `since` notices."""
         return [notice.body["message"] for notice in self.notices[since:] if notice.kind == "message"]
-
-    def _upsert(self, table: Table, key: str, values: dict[str, Any]) -> None:
-        made = q.insert_for(self._db, table).values(**values)
-        rest = {name: made.excluded[name] for name in values if name != key}
-        self._db.execute(made.on_conflict_do_update(index_elements=[key], set_=rest))
-
-    def _insert_new(self, table: Table, values: dict[str, Any]) -> bool:
-        made = q.insert_for(self._db, table).values(**values)
-        # asked for as a row, since drivers count the rows of an insert differently
-        kept = made.on_conflict_do_nothing().returning(literal_column("1"))
-        return self._db.execute(kept).first() is not None
 
     def _bump(self, counter: str) -> int:
         return self._bump_hashed(counter)[0]
@@ -95,7 +69,7 @@ class SqlUnit:
             known = q.DELIVERED.first(self._db, source=source, delivery=delivery)
             assert known is not None, "a row that conflicts is there"
             return int(known[0]), False
-        self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project))
+        self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project, body={"done": done}))
         return int(row[0]), True
 
     def pending(self, project: str, limit: int) -> list[Incoming]:
@@ -132,7 +106,11 @@ class SqlUnit:
         at: UtcDatetime,
         cause: int | None = None,
     ) -> None:
-        """Queue a response for its thread. Said again under the same key it changes nothing, unless it `replaces` that key."""
+        """Queue a response for its thread. Said again under the same key it changes nothing, unless it `replaces` that key.
+
+        This is the one way out: whatever is said is screened here.
+        """
+        response = self._screen(response)
         if response.thread is None:
             response = response.evolve(thread=thread.key)
         body = response.model_dump_json(by_alias=True)
@@ -179,7 +157,7 @@ class SqlUnit:
                 key=row.key,
                 project=row.project,
                 thread=row.thread,
-                created_at=_time(row.created_at),
+                created_at=time_of(row.created_at),
                 response=NormalizedResponse.model_validate_json(row.body),
             )
             for row in rows
@@ -238,7 +216,7 @@ class SqlUnit:
             repository=repository,
             autonomy=autonomy,
             paused=bool(paused),
-            created_at=_time(created_at),
+            created_at=time_of(created_at),
         )
 
     def project(self, name: str) -> Project | None:
@@ -263,7 +241,7 @@ class SqlUnit:
 
     def _agent(self, row: Any) -> Agent:
         id, kind, project, state, outcome, since = row
-        return Agent(id=id, kind=kind, project=project, state=state, outcome=outcome, since=_time(since))
+        return Agent(id=id, kind=kind, project=project, state=state, outcome=outcome, since=time_of(since))
 
     def agent(self, id: str) -> Agent | None:
         row = q.AGENT.first(self._db, id=id)

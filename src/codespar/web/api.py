@@ -23,13 +23,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codespar import __version__
+from codespar.channels.base import HttpRequest
+from codespar.domain.autonomy import Action, AuthorizationVerdict, Context, Resource, Risk, authorize
 from codespar.domain.base import CodesparError, Value
-from codespar.domain.people import Permission, Person, may, who_could
+from codespar.domain.messages import Channel
+from codespar.domain.people import Permission, Person, may
 from codespar.domain.slots import position
 from codespar.domain.tasks import Task
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
 from codespar.store.base import Outgoing, Unit
-from codespar.web.base import MAX_BODY, ApiError, House, NoSuchProject, error_body
+from codespar.web.base import MAX_BODY, MAX_CHANNEL_BODY, ApiError, House, NoSuchProject, error_body
 from codespar.web.edge import (
     Edge,
     PostedMessage,
@@ -41,7 +44,6 @@ from codespar.web.edge import (
 )
 
 PING_SECONDS = 15.0
-_TOO_LARGE = f"a request may have {MAX_BODY} bytes"
 
 
 class PostedProject(Value):
@@ -67,15 +69,6 @@ async def authenticated(request: Request, authorization: Annotated[str | None, H
 Caller = Annotated[Person, Depends(authenticated)]
 
 
-def needs(caller: Person, permission: Permission) -> None:
-    """Raise `ApiError` (403) unless the caller holds the permission."""
-    if not may(caller.role, permission):
-        able = ", ".join(who_could(permission))
-        raise ApiError(
-            403, "forbidden", f"{caller.name} ({caller.role}) lacks {permission}", f"ask one of: {able}"
-        )
-
-
 def create_app(house: House, clock: Callable[[], datetime]) -> ASGIApp:
     """What the server serves: the API behind the edge."""
     return Edge(create_api(house, clock), house, clock)
@@ -89,6 +82,19 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     def chosen(name: str | None) -> str:
         return choose_project(house, name)
+
+    def needs(caller: Person, permission: Permission, project: str | None = None) -> None:
+        """Raise `ApiError` (403) unless the caller may: the same question as for a command."""
+        decision = authorize(
+            caller,
+            Action(name=permission.value, permission=permission, risk=Risk.LOW),
+            Resource(project=project or "", autonomy=0),
+            Context(at=clock(), policy=house.policy(), channel=Channel.WEB),
+        )
+        if decision.verdict is not AuthorizationVerdict.ALLOW:
+            able = ", ".join(decision.who_could)
+            told = f"ask one of: {able}" if able else "see docs/permissions.md"
+            raise ApiError(403, "forbidden", f"{decision.reason} Rule: {decision.rule}.", told)
 
     app.state.house = house
     _handle_errors(app)
@@ -158,6 +164,15 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     # what there is
 
+    @app.get("/api/v1/channels", tags=["channels"])
+    async def channels(caller: Caller) -> JSONResponse:
+        """The chat platforms that are set up, and which conversation serves which project."""
+        needs(caller, Permission.VIEW_ACTIVITY_LOG)
+        routes = await house.store.read(lambda unit: unit.routes())
+        return JSONResponse(
+            {"channels": house.channel_states(), "routes": [route.wire() for route in routes]}
+        )
+
     @app.get("/api/v1/projects", tags=["projects"])
     async def projects(caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
@@ -166,7 +181,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.post("/api/v1/projects", tags=["projects"], status_code=201)
     async def link_project(posted: PostedProject, caller: Caller) -> JSONResponse:
-        needs(caller, Permission.LINK_CHANNEL)
+        needs(caller, Permission.LINK_CHANNEL, posted.name)
         return JSONResponse((await house.link(posted.name, posted.repository, caller)).wire(), 201)
 
     @app.get("/api/v1/agents", tags=["projects"])
@@ -207,18 +222,18 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     async def pulls(
         caller: Caller, project: str | None = None, state: PullState | None = None
     ) -> JSONResponse:
-        needs(caller, Permission.VIEW_DIFFS)
+        needs(caller, Permission.VIEW_DIFFS, project)
         found = await house.forge(chosen(project)).list_pulls(state)
         return JSONResponse({"prs": [_pull(pull) for pull in found]})
 
     @app.get("/api/v1/prs/{project}/{number}", tags=["prs"])
     async def pull(project: str, number: int, caller: Caller) -> JSONResponse:
-        needs(caller, Permission.VIEW_DIFFS)
+        needs(caller, Permission.VIEW_DIFFS, project)
         return JSONResponse(_pull(await house.forge(chosen(project)).get_pull(number)))
 
     @app.get("/api/v1/prs/{project}/{number}/diff", tags=["prs"])
     async def pull_diff(project: str, number: int, caller: Caller) -> PlainTextResponse:
-        needs(caller, Permission.VIEW_DIFFS)
+        needs(caller, Permission.VIEW_DIFFS, project)
         forge = house.forge(chosen(project))
         found = await forge.get_pull(number)
         return PlainTextResponse(await forge.diff(found.base_commit, found.head_commit))
@@ -248,8 +263,8 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     async def search(
         caller: Caller, q: Annotated[str, Query(min_length=1, max_length=500)], project: str | None = None
     ) -> JSONResponse:
-        needs(caller, Permission.VIEW_DIFFS)
         name = chosen(project)
+        needs(caller, Permission.VIEW_DIFFS, name)
         _, commit = await house.forge(name).sync()
         await house.index(name).update(house.forge(name).base_repository, commit)
         return JSONResponse(
@@ -265,6 +280,23 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         delivery = verify_delivery(source, body, request.headers, clock())
         status, answer = await take_delivery(house, source, delivery, body)
         return JSONResponse(answer, status)
+
+    @app.api_route("/channels/{channel}/{path:path}", methods=["GET", "POST"], tags=["webhooks"])
+    async def channel(channel: str, path: str, request: Request) -> Response:
+        """A chat platform's own request. Its adapter checks the signature over the raw body."""
+        if channel not in house.channel_states():
+            raise ApiError(
+                404, "no_such_channel", f"{channel[:40]} is not set up here", "see docs/channels.md"
+            )
+        asked = HttpRequest(
+            method=request.method,
+            path=path,
+            query=dict(request.query_params),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.body(),
+        )
+        answer = await house.channel_request(channel, asked)
+        return Response(answer.body, answer.status, answer.headers, answer.content_type)
 
     return app
 
@@ -415,9 +447,11 @@ class _Gate:
         if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
+        most = MAX_CHANNEL_BODY if scope["path"].startswith("/channels/") else MAX_BODY
+        too_large = f"a request may have {most} bytes"
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if told.isdigit() and int(told) > MAX_BODY:
-            await JSONResponse(error_body("too_large", _TOO_LARGE, "send less"), 413)(scope, receive, send)
+        if told.isdigit() and int(told) > most:
+            await JSONResponse(error_body("too_large", too_large, "send less"), 413)(scope, receive, send)
             return
         taken = 0
 
@@ -425,8 +459,8 @@ class _Gate:
             nonlocal taken
             part = await receive()
             taken += len(part.get("body", b""))
-            if taken > MAX_BODY:
-                raise HTTPException(413, _TOO_LARGE)
+            if taken > most:
+                raise HTTPException(413, too_large)
             return part
 
         await self._app(scope, counted, send)

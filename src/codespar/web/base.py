@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from codespar.channels.base import HttpAnswer, HttpRequest
 from codespar.codeindex.base import CodeIndex
 from codespar.domain.base import CodesparError
 from codespar.domain.messages import NormalizedMessage
 from codespar.domain.people import Person
+from codespar.domain.policy import Policy
 from codespar.domain.tasks import Thread
 from codespar.forges.base import Forge
 from codespar.store.base import Outgoing, Project, Store
 from codespar.web.bus import Bus
 
 MAX_BODY = 256 * 1024  # bytes of a request
+MAX_CHANNEL_BODY = 3 * 1024**2  # bytes of a chat platform's: WhatsApp sends up to 3 MB
 
 
 class ApiError(CodesparError):
@@ -48,6 +51,10 @@ class House(Protocol):
         """Whose bearer token this is."""
         ...
 
+    def policy(self) -> Policy:
+        """The organization's policies."""
+        ...
+
     def ready(self) -> str | None:
         """None when work is taken in, else why not."""
         ...
@@ -78,6 +85,14 @@ class House(Protocol):
 
     async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
         """Commit a verified delivery, JSON as it came. False when it was there already."""
+        ...
+
+    async def channel_request(self, channel: str, request: HttpRequest) -> HttpAnswer:
+        """A chat platform's request to one of its adapter's addresses: verified, committed, answered."""
+        ...
+
+    def channel_states(self) -> dict[str, str]:
+        """The chat platforms that are set up: `connected`, `starting`, or why not."""
         ...
 
     def metrics(self) -> bytes: ...

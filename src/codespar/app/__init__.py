@@ -7,42 +7,50 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import importlib
 import os
+import re
 import secrets
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 import uvicorn
 
 from codespar.agents import board
+from codespar.agents.people import new_code
 from codespar.agents.project import ProjectAgent
 from codespar.agents.task import TaskAgent
+from codespar.agents.turn import Bench
 from codespar.agents.turns import Turns
+from codespar.agents.understanding import Understanding
 from codespar.agents.workshop import Tools, Workshop
+from codespar.app import people
+from codespar.app.chat import Chat
+from codespar.channels.base import HttpAnswer, HttpRequest
 from codespar.codeindex.base import CodeIndex
 from codespar.codeindex.index import SqliteCodeIndex
 from codespar.config import ProjectSettings, Settings
 from codespar.domain.agents import AgentKind, AgentState
 from codespar.domain.base import CodesparError
 from codespar.domain.messages import NormalizedMessage
-from codespar.domain.people import Person, Role
+from codespar.domain.people import Person
+from codespar.domain.policy import Policy
 from codespar.domain.tasks import Thread
 from codespar.engine.base import Engine
 from codespar.engine.starter import Starter
 from codespar.forges.base import Forge
 from codespar.forges.local import LocalForge
 from codespar.git import without_credentials
+from codespar.models.base import Interpreter
 from codespar.sandbox.base import EnvironmentSetup
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.gateway import Gateway
-from codespar.sandbox.scan import Screen
+from codespar.screening.screen import Screen
 from codespar.store.base import Notice, Outgoing, Project, Unit
 from codespar.store.database import Database
 from codespar.web.base import NoSuchProject
@@ -50,6 +58,9 @@ from codespar.web.bus import Bus
 from codespar.web.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+OWNER_CODE = timedelta(hours=24)  # how long the code that a first start prints counts
 
 
 class PortTaken(CodesparError):
@@ -70,11 +81,18 @@ class App:
         url = settings.database_url or f"sqlite:///{self.folder / 'codespar.sqlite'}"
         self.store = Database(url, lock_folder=self.folder)
         self.store.on_commit = self.bus.publish
+        self.screen = Screen(
+            own_hosts=(socket.gethostname(),), allowed_hosts=settings.screening.allowed_hosts
+        )
+        self.store.screen = self.screen.screen_response
         self._forges: dict[str, Forge] = {}
         self._indexes: dict[str, CodeIndex] = {}
         self._workshops: dict[str, Workshop] = {}
         self._projects: dict[str, ProjectSettings] = {project.name: project for project in settings.projects}
-        self._people = self._know_people()
+        self._aliases = settings.aliases()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own_token = _kept(self.folder / "cli-token", lambda: f"cs_{secrets.token_urlsafe(32)}")
+        self._people = people.token_holders(settings, os.environ, own_token)
         self.sandbox = make_sandbox(settings)
         model = settings.model
         self.gateway = Gateway(
@@ -84,26 +102,48 @@ class App:
             store=self.store,
             sandbox=self.sandbox,
             gateway=self.gateway,
-            screening=Screen(),
+            screening=self.screen,
             workshop=self.workshop,
             clock=now,
             folder=self.folder / "tasks",
+            attachment=lambda sha256: self.chat.locker.path(sha256),
         )
         self.task_agent = TaskAgent(tools)
+        self._policy = settings.policies.policy()
+        self._interpreter: Interpreter | None = None
+        self.chat = Chat(settings, self.store, now, os.environ, lambda: self._aliases)
         self.project_agent = ProjectAgent(
-            self.store, self.workshop, self.forge, self.index, settings.aliases(), now
+            self.store,
+            Bench(workshop=self.workshop, policy=self.policy, aliases=lambda: self._aliases),
+            self.forge,
+            self.index,
+            now,
+            keep=self.chat.locker.keep,
+            link=self._link_from_chat,
+            understanding=self._understanding(),
         )
         self.turns = Turns(self.store, self.project_agent, now)
         self.metrics_page = Metrics()
         self._engine: Engine | None = None
         self._starter: Starter | None = None
         self._image: asyncio.Task[None] | None = None
+        self._chatting: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._why_not: str | None = "starting"
 
     # the house, as the web sees it
 
     def person_of(self, token: str) -> Person | None:
-        return self._people.get(hashlib.sha256(token.encode()).hexdigest()) if token else None
+        return self._people.get(people.hash_of(token)) if token else None
+
+    def policy(self) -> Policy:
+        return self._policy
+
+    async def channel_request(self, channel: str, request: HttpRequest) -> HttpAnswer:
+        return await self.chat.answer(channel, request)
+
+    def channel_states(self) -> dict[str, str]:
+        return dict(self.chat.states)
 
     def ready(self) -> str | None:
         return self._why_not
@@ -165,6 +205,7 @@ class App:
         self._projects[name] = settings
         self._forges[name] = forge
         self._workshops.pop(name, None)
+        self._aliases = {**self._aliases, name: name}
         at = now()
 
         def write(unit: Unit) -> Project:
@@ -195,7 +236,7 @@ class App:
         body = {"message": message.wire(), "person": person.id, "thread": thread.wire()}
 
         def accept(unit: Unit) -> tuple[int, bool]:
-            return unit.accept(message.channel.value, message.id, project, body, message.timestamp)
+            return unit.accept(message.channel, message.id, project, body, message.timestamp)
 
         incoming, new = await self.store.write(accept)
         if not wait:
@@ -203,6 +244,38 @@ class App:
         if not new:
             return incoming, await self.turns.answered(incoming)
         return incoming, await self.turns.expect(incoming)
+
+    async def _link_from_chat(self, named: str, by: Person) -> tuple[str, str]:
+        """A project by any of its names, or a repository by its address, which is made a project if it is none yet."""
+        known = await self.store.read(self._know_names)
+        if found := known.get(named.lower()):
+            return found, self._settings_of(found).repository
+        if not re.fullmatch(r"(https?|ssh)://\S+|[\w.-]+@[\w.-]+:\S+", named):
+            names = ", ".join(sorted(set(known.values()))) or "none yet"
+            raise CodesparError(
+                f"`{named[:100]}` is neither a project ({names}) nor the address of a repository; a path on the server is linked in "
+                "codespar.yaml or with `codespar link` there"
+            )
+        name = re.sub(
+            r"[^a-z0-9]+", "-", named.rstrip("/").removesuffix(".git").rsplit("/", 1)[-1].lower()
+        ).strip("-")[:60]
+        project = await self.link(name or "project", named, by)
+        return project.name, project.repository
+
+    def _refresh_names(self, _notice: Notice) -> None:
+        async def refresh() -> None:
+            self._aliases = await self.store.read(self._know_names)
+
+        self._refreshing = asyncio.create_task(refresh(), name="names")
+
+    def _understanding(self) -> Understanding | None:
+        """What turns plain language into commands, where a model is configured for it."""
+        if self.settings.model.understanding is None:
+            return None
+        from codespar.models.interpreter import ModelInterpreter  # most installations use none
+
+        self._interpreter = ModelInterpreter(self.settings.model, os.environ)
+        return Understanding(self._interpreter)
 
     async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
         """Keep a webhook's delivery. Which agent acts on it comes with the source's own adapter."""
@@ -220,18 +293,28 @@ class App:
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.store.open()
         at = now()
-        await self.store.write(lambda unit: self._set_up(unit, at))
+        code = await self.store.write(lambda unit: self._set_up(unit, at))
+        if code is not None:
+            hours = int(OWNER_CODE.total_seconds() // 3600)
+            sys.stderr.write(  # to whoever started the server, and not to a log: it makes its sender the owner
+                f"\nNo owner is known on chat yet. Within {hours} h, send this to the bot in a direct message:\n\n    register {code}\n\n"
+            )
+        self._aliases = await self.store.read(self._know_names)
         for project in await self.store.read(lambda unit: unit.projects()):
             if project.name not in self._projects:
                 self._projects[project.name] = ProjectSettings(
                     name=project.name, repository=project.repository
                 )
-        self.bus.on("inbox", lambda notice: self.turns.wake(notice.project) if notice.project else None)
+        self.bus.on("inbox", lambda notice: None if notice.body["done"] else self.turns.wake(notice.project))
         self.bus.on("task", lambda notice: self.task_agent.nudge(notice.key))
         self.bus.on("intent", self._wake_starter)
+        self.bus.on("message", self.chat.on_message)
+        self.bus.on("announcement", self.chat.on_announcement)
+        self.bus.on("names", self._refresh_names)
         for kind in ("inbox", "message", "intent", "task"):
             self.bus.on(kind, lambda notice: self.metrics_page.count(notice.kind))
         await self.turns.start()
+        self._chatting = asyncio.create_task(self.chat.start(), name="chat")
         self._why_not = None
 
     async def start_engine(self) -> None:
@@ -251,6 +334,7 @@ class App:
         self._engine = engine
         self._starter = Starter(self.store, engine, now)
         self._starter.start()
+        await asyncio.to_thread(self.screen.load)
         self._image = asyncio.create_task(self.prepare_image(), name="image")
 
     async def prepare_image(self) -> None:
@@ -268,11 +352,16 @@ class App:
         if self._image:
             self._image.cancel()
             await asyncio.gather(self._image, return_exceptions=True)
+        if self._chatting:
+            await asyncio.gather(self._chatting, return_exceptions=True)
+            await self.chat.stop()
         if self._starter:
             await self._starter.stop()
         await self.turns.stop()
         if self._engine:
             await self._engine.close()
+        if self._interpreter is not None:
+            await self._interpreter.close()
         await self.gateway.close_all()
         await self.sandbox.close()
         for index in self._indexes.values():
@@ -304,10 +393,21 @@ class App:
         if self._starter:
             self._starter.wake()
 
-    def _set_up(self, unit: Unit, at: datetime) -> None:
+    def _set_up(self, unit: Unit, at: datetime) -> str | None:
+        """Bring the store to what codespar.yaml says. Returns a code for the owner where no chat platform knows one yet."""
         for settings in self.settings.projects:
             self._link(unit, settings, at)
+        people.write_down(unit, self.settings, at)
         board.restart(unit, at)
+        if not self.settings.channels.configured() or people.owner_is_known_on_chat(unit):
+            return None
+        owner = people.host_owner(self.settings)
+        return new_code(unit, owner.id, "codespar up", at, OWNER_CODE)
+
+    def _know_names(self, unit: Unit) -> dict[str, str]:
+        """Every name by which a project can be called: from the file, from commands, and its own."""
+        own = {project.name.lower(): project.name for project in unit.projects()}
+        return unit.aliases() | own | self.settings.aliases()
 
     def _link(self, unit: Unit, settings: ProjectSettings, at: datetime) -> Project:
         known = unit.project(settings.name)
@@ -331,28 +431,6 @@ class App:
             return self._projects[project]
         except KeyError:
             raise NoSuchProject(f"there is no project {project}") from None
-
-    def _know_people(self) -> dict[str, Person]:
-        """Hashed bearer tokens and whose they are: the configured people, and the owner at this machine's command line."""
-        known: dict[str, Person] = {}
-        for entry in self.settings.people:
-            person = Person(
-                id=entry.id or entry.name.lower().replace(" ", "-"), name=entry.name, role=entry.role
-            )
-            if entry.token_env and (token := os.environ.get(entry.token_env)):
-                known[hashlib.sha256(token.encode()).hexdigest()] = person
-        self.folder.mkdir(parents=True, exist_ok=True)
-        owner = next((p for p in self.settings.people if p.role is Role.OWNER), None)
-        name = owner.name if owner else os.environ.get("USER") or "owner"
-        local = Person(
-            id=(owner.id if owner else None) or name.lower().replace(" ", "-"), name=name, role=Role.OWNER
-        )
-        known[
-            hashlib.sha256(
-                _kept(self.folder / "cli-token", lambda: f"cs_{secrets.token_urlsafe(32)}").encode()
-            ).hexdigest()
-        ] = local
-        return known
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:

@@ -1,0 +1,232 @@
+"""Approvals: ask for one, count the votes, carry out what was approved, once.
+
+A request is a row, its cards in every place where it was asked, and nothing that waits: a restart or an upgrade finds it as it was. What
+is carried out is the command that was shown, with its requester's rights as they are then. The request is void when what it showed has
+changed: the facts are read again for the vote that decides, and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime
+
+from codespar.agents import cards
+from codespar.agents.tasking import answer
+from codespar.agents.turn import Facts, Turn
+from codespar.domain.approvals import (
+    Approval,
+    ApprovalKind,
+    ApprovalState,
+    Verdict,
+    expire,
+    new_approval,
+    vote,
+)
+from codespar.domain.autonomy import Ask, AuthorizationVerdict, Decision
+from codespar.domain.base import CodesparError
+from codespar.domain.commands import Command
+from codespar.domain.messages import NormalizedResponse, Tone
+from codespar.domain.people import Person, may
+from codespar.domain.tasks import Thread
+from codespar.store.base import Unit
+
+Authorize = Callable[
+    [Turn, Person, Approval], Decision
+]  # whether somebody may vote, on what the turn has read
+CarryOut = Callable[[Turn], bool]  # whether it was carried out; else the turn said why not
+
+
+def digest(command: Command, project: str, facts: Facts | None) -> str:
+    """Of exactly what a request shows: the command, and what was read for it."""
+    known = facts or Facts()
+    document = [command.wire(), project, known.title, known.text, known.problem, *known.paths]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
+    """Ask for an approval of the turn's command, in its thread and in the project's other places."""
+    found = ApprovalKind(wanted.kind)
+    shown = digest(turn.command, turn.project, turn.facts)
+    summary = f"`{turn.command.written}`" + (f" in {turn.project}" if turn.project else "")
+    for attempt in range(100):
+        approval = new_approval(
+            kind=found,
+            seed=turn.origin,
+            project=turn.project,
+            subject=turn.command.name,
+            action_summary=summary,
+            shown_digest=shown,
+            requester=turn.person.id,
+            permission=wanted.permission,
+            thread=turn.thread,
+            now=turn.now,
+            expires_in=wanted.expires_in,
+            quorum=wanted.quorum,
+            self_approval_allowed=wanted.self_approval_allowed,
+            attempt=attempt,
+            command=turn.command,
+            shown=turn.facts.shown if turn.facts else (),
+            places=_places(turn, everywhere=found is not ApprovalKind.SUGGESTION),
+        )
+        if turn.unit.approval(approval.token) is None:
+            break
+    else:
+        raise CodesparError("no free token was found: the store holds an unbelievable number of approvals")
+    turn.unit.save_approval(approval)
+    turn.record("approval.asked", approval.token, {"command": turn.command.written, "why": why})
+    for place, thread in enumerate(approval.places):
+        card = cards.approval_request(approval, turn.person.name, {}, why)
+        key = _card_key(approval, place)
+        cause = turn.cause if thread == turn.thread else None
+        turn.unit.say(turn.project, thread, key, card, turn.now, cause)
+    return approval
+
+
+def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:
+    """The thread that asked, and the other conversations that serve the project."""
+    places = [turn.thread]
+    here = (turn.thread.channel, turn.thread.conversation)
+    if everywhere and turn.project:
+        for route in turn.unit.routes(turn.project):
+            if (route.channel, route.conversation) != here:
+                places.append(Thread(channel=route.channel, conversation=route.conversation))
+    return tuple(places)
+
+
+def _card_key(approval: Approval, place: int) -> str:
+    return f"{approval.token}:at:{place}"
+
+
+def pending(
+    unit: Unit, turn_project: str, now: datetime, allowed: Callable[[Approval], bool]
+) -> list[Approval]:
+    """The approvals that wait for somebody's vote: of the project, or of all where none is meant."""
+    found = unit.approvals(turn_project or None, ApprovalState.PENDING.value)
+    return [one for one in found if now < one.expires_at and allowed(one)]
+
+
+def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
+    """`approve` and `reject`: count the vote, tell every place, and when it decides carry out what was asked."""
+    approval = _chosen(turn)
+    if approval is None:
+        return
+    turn.project = approval.project
+    turn.unit.lock_project(approval.project)
+    current = approval.shown_digest
+    if approval.command is not None:
+        if turn.facts is None or turn.facts.about != approval.token:
+            why = f"{approval.token} came while your message was being read"
+            turn.say(cards.refused("The vote does not count", why, f"send `approve {approval.token}`"))
+            return
+        current = digest(approval.command, approval.project, turn.facts)
+    verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
+    decision = may_vote(turn, turn.person, approval)
+    if decision.verdict is AuthorizationVerdict.DENY and verdict is Verdict.APPROVE:
+        turn.record("denied", approval.token, {"rule": decision.rule, "reason": decision.reason})
+        told = f"{decision.reason} Rule: {decision.rule}."
+        turn.say(cards.refused("The vote does not count", told))
+        return
+    reason = turn.command.args.reason or ""
+    outcome = vote(approval, turn.person, verdict, turn.channel, turn.now, current, reason=reason)
+    detail = {"accepted": outcome.accepted, "why": outcome.why, "channel": turn.channel}
+    turn.record(f"approval.{verdict.value}", approval.token, detail)
+    if outcome.approval != approval:
+        turn.unit.save_approval(outcome.approval)
+        tell(turn.unit, outcome.approval, turn.now)
+    if not outcome.accepted:
+        turn.say(cards.refused("The vote does not count", outcome.why))
+        return
+    turn.say(NormalizedResponse(title=f"✅ {approval.token}: {outcome.why}", tone=Tone.SUCCESS))
+    if outcome.decided:
+        _act(turn, outcome.approval, verdict, carry_out)
+
+
+def _chosen(turn: Turn) -> Approval | None:
+    token = turn.command.args.token
+    if token is None:
+        waiting = pending(
+            turn.unit, turn.project, turn.now, lambda one: may(turn.person.role, one.permission)
+        )
+        if len(waiting) != 1:
+            told = ", ".join(f"`{one.token}` ({one.action_summary})" for one in waiting)
+            title = "Which one?" if waiting else "Nothing to approve"
+            turn.say(cards.refused(title, told or "nothing waits for your answer"))
+            return None
+        token = waiting[0].token
+    approval = turn.unit.approval(token)
+    if approval is None or (turn.project and approval.project != turn.project and not turn.direct):
+        told = f"{token} is not known in {turn.project}." if turn.project else f"{token} is not known."
+        turn.say(cards.refused("No such approval", told, "`approve` alone lists what waits"))
+        return None
+    return approval
+
+
+def _act(turn: Turn, approval: Approval, verdict: Verdict, carry_out: CarryOut) -> None:
+    """The waiting is over. What was approved is carried out in this very transaction, so that it happens with the vote or not at all."""
+    if approval.command is None:
+        task = turn.unit.task(approval.subject)
+        if task is not None:
+            answer(turn.unit, task, {"verdict": verdict.value, "by": turn.person.name}, turn, approval.token)
+        return
+    if verdict is Verdict.REJECT:
+        return
+    requester = turn.unit.person(approval.requester)
+    if requester is None:
+        _end(turn, approval, ApprovalState.VOID)
+        turn.say(cards.refused("Not carried out", "who asked for it is not known any more; ask for it again"))
+        return
+    approved = Turn.approved(
+        turn.unit, turn.bench, turn.now, approval, approval.command, requester, turn.facts
+    )
+    if approval.kind is ApprovalKind.SUGGESTION:
+        approved.approval = None  # it says what was meant; what that needs, it still needs
+    done = carry_out(approved)
+    _end(turn, approval, ApprovalState.EXECUTED if done else ApprovalState.VOID)
+
+
+def _end(turn: Turn, approval: Approval, state: ApprovalState) -> None:
+    ended = approval.evolve(state=state)
+    turn.unit.save_approval(ended)
+    turn.record(f"approval.{state.value}", approval.token, {})
+    tell(turn.unit, ended, turn.now)
+
+
+def tell(unit: Unit, approval: Approval, now: datetime) -> None:
+    """Bring the request's cards up to date wherever they stand."""
+    names = {vote.person: _name(unit, vote.person) for vote in approval.votes}
+    for place, thread in enumerate(approval.places):
+        card = cards.approval_request(approval, _name(unit, approval.requester), names)
+        key = _card_key(approval, place)
+        unit.say(approval.project, thread, key, card.evolve(replaces=key), now)
+
+
+def _name(unit: Unit, person: str) -> str:
+    known = unit.person(person)
+    return known.name if known else person
+
+
+def overdue(unit: Unit, now: datetime) -> list[Approval]:
+    """The approvals nobody decided in time. Questions of tasks end with their task's own wait."""
+    waiting = unit.approvals(None, ApprovalState.PENDING.value, limit=1000)
+    return [one for one in waiting if one.command is not None and now >= one.expires_at]
+
+
+def expire_due(unit: Unit, now: datetime) -> list[str]:
+    """End what nobody decided in time, and say so where it was asked."""
+    ended: list[str] = []
+    for approval in overdue(unit, now):
+        over = expire(approval, now)
+        unit.save_approval(over)
+        unit.record(
+            at=now,
+            actor=f"agent-{approval.project}",
+            action="approval.expired",
+            project=approval.project,
+            subject=approval.token,
+            detail={},
+        )
+        tell(unit, over, now)
+        ended.append(approval.token)
+    return ended

@@ -1,0 +1,126 @@
+"""The commands that concern tasks: take one in, stop it, do it again. Each is a function of a turn."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from codespar.agents import board, cards
+from codespar.agents.turn import Turn
+from codespar.domain.approvals import ApprovalState
+from codespar.domain.base import CodesparError, short_id
+from codespar.domain.messages import NormalizedResponse, Tone
+from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskStatus
+from codespar.store.base import Intent, Unit
+
+
+def instruct(turn: Turn) -> None:
+    kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
+    if turn.facts is not None and turn.facts.problem:
+        turn.say(cards.refused("Nothing was started", turn.facts.problem, "send it again, or without it"))
+        return
+    _admit(turn, kind, (turn.command.args.text or "").strip())
+
+
+def _admit(turn: Turn, kind: TaskKind, instruction: str) -> None:
+    project = turn.unit.project(turn.project)
+    ticket = turn.unit.next_ticket()
+    limits = turn.bench.workshop(turn.project).limits
+    for attempt in range(100):
+        task = Task(
+            id=short_id("task", f"{turn.channel}:{turn.origin}", attempt),
+            project=turn.project,
+            ticket=ticket,
+            kind=kind,
+            instruction=instruction,
+            requester=turn.person.name,
+            thread=turn.thread,
+            status=TaskStatus.QUEUED,
+            limits=limits,
+            attachments=turn.facts.attachments if turn.facts else (),
+            created_at=turn.now,
+        )
+        paused = bool(project and project.paused)
+        stored = board.admit(turn.unit, task, turn.max_tasks, turn.now, turn.cause, paused=paused)
+        if stored is not None:
+            written = hashlib.sha256(instruction.encode()).hexdigest()
+            turn.record("task.accepted", stored.id, {"instruction": written, "kind": kind.value})
+            return
+    raise CodesparError("no free task id was found: the store holds an unbelievable number of tasks")
+
+
+def cancel(turn: Turn) -> None:
+    task = _own(turn)
+    if task is None:
+        return
+    if task.status.final:
+        turn.say(cards.refused("Nothing to cancel", f"{task.id} has ended: {task.status.value}."))
+        return
+    if task.cancel_requested_by:
+        told = f"{task.cancel_requested_by} asked before; it is stopping."
+        turn.say(cards.refused("Already being cancelled", told))
+        return
+    turn.record("task.cancel", task.id, {})
+    if stop(turn, task):
+        text = "It gets 10 seconds to stop; the work so far is kept as a patch."
+        turn.say(
+            NormalizedResponse(title=f"🛑 Cancelling {task.id}", tone=Tone.WARNING, text=text, agent=task.id)
+        )
+
+
+def stop(turn: Turn, task: Task, *, killed: bool = False) -> bool:
+    """Have an open task end. True when it is still stopping, False when it has ended with this. `killed`: without a grace period."""
+    marked = task.evolve(cancel_requested_by=turn.person.name, killed=killed)
+    if task.status is TaskStatus.QUEUED:
+        why = "it waited for a slot to go on" if task.resumes else "it was queued and never ran"
+        _end_cancelled(turn, marked, why)
+        return False
+    turn.unit.update_task(marked)
+    if task.status is TaskStatus.WAITING:
+        answer(turn.unit, marked, {"verdict": "cancel", "by": turn.person.name}, turn)
+    return True
+
+
+def _end_cancelled(turn: Turn, task: Task, why: str) -> None:
+    result = TaskResult(
+        status=TaskStatus.CANCELLED,
+        summary=f"cancelled by {turn.person.name}: {why}",
+        cost_micros=task.cost_micros,
+    )
+    turn.unit.update_task(task)
+    limit = turn.bench.workshop(task.project).max_tasks
+    board.end(turn.unit, task, result, cards.ended_badly(task, result), limit, turn.now, turn.cause)
+
+
+def retry(turn: Turn) -> None:
+    task = _own(turn)
+    if task is None:
+        return
+    if not task.status.final:
+        told = f"{task.id} is {task.status.value}."
+        turn.say(cards.refused("Still under way", told, f"`cancel {task.id}` first"))
+        return
+    _admit(turn, task.kind, task.instruction)
+
+
+def _own(turn: Turn) -> Task | None:
+    id = turn.command.args.id or ""
+    task = turn.unit.task(id)
+    if task is None or task.project != turn.project:
+        told = f"{id or 'that'} is not a task of {turn.project}."
+        turn.say(cards.refused("No such task", told, "`queue` lists the open ones"))
+        return None
+    return task
+
+
+def answer(unit: Unit, task: Task, message: dict[str, Any], turn: Turn, token: str | None = None) -> None:
+    """Send the answer to the task that asked. Without a token: to whatever it asks now, whose question is void with this."""
+    if token is None:
+        asked = [one for one in unit.approvals(task.project, "pending") if one.subject == task.id]
+        if not asked:
+            return
+        token = asked[0].token
+        unit.save_approval(asked[0].evolve(state=ApprovalState.VOID))
+    payload = {"topic": f"answer-{token}", "message": message}
+    target = board.workflow_id(task.id)
+    unit.intend(Intent(id=f"{token}:answer", kind="send", target=target, payload=payload), turn.now)

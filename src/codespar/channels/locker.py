@@ -1,0 +1,81 @@
+"""Keeps what people attach: fetched with the platform's credentials, capped in size, and typed by what it is, not by what it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codespar.channels.base import AttachmentRefused, ChannelAdapter, Offered
+from codespar.domain.messages import Attachment
+
+MOST = 10  # attachments of one message
+_TEXT = "text/plain"
+_BINARY = "application/octet-stream"
+
+
+class Locker:
+    """A folder of contents, each under its SHA-256. `cap` bounds each in bytes, whatever the platform would give."""
+
+    def __init__(self, channels: Mapping[str, ChannelAdapter], folder: Path, cap: int = 20_000_000) -> None:
+        self._channels = channels
+        self._folder = folder
+        self._cap = cap
+
+    def path(self, sha256: str) -> Path:
+        """Where a content is kept."""
+        return self._folder / sha256
+
+    async def keep(self, channel: str, offered: Sequence[Offered]) -> tuple[Attachment, ...]:
+        """Fetch and keep what came with a message. Raises `AttachmentRefused`, `DeliveryFailed`."""
+        if len(offered) > MOST:
+            raise AttachmentRefused(f"{len(offered)} files came with the message; {MOST} are taken at most")
+        return tuple([await self._keep(channel, one) for one in offered])
+
+    async def _keep(self, channel: str, offered: Offered) -> Attachment:
+        adapter = self._channels.get(channel)
+        if adapter is None:
+            raise AttachmentRefused(f"{channel} is not set up here, so {_name(offered)} cannot be fetched")
+        cap = min(self._cap, adapter.capabilities.max_download)
+        if offered.size is not None and offered.size > cap:
+            raise AttachmentRefused(f"{_name(offered)} has {offered.size} bytes; {cap} are taken at most")
+        content = await adapter.fetch(offered.ref, cap)
+        sha256 = hashlib.sha256(content).hexdigest()
+        await asyncio.to_thread(self._write, sha256, content)
+        return Attachment(
+            name=_name(offered),
+            media_type=await asyncio.to_thread(media_type, content),
+            size=len(content),
+            sha256=sha256,
+        )
+
+    def _write(self, sha256: str, content: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.path(sha256)
+        if path.exists():
+            return
+        unfinished = path.with_name(f"{sha256}.{os.getpid()}.part")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+
+
+def media_type(content: bytes) -> str:
+    """What the content is, by its first bytes; text when it is UTF-8 without control characters."""
+    import filetype
+
+    if guess := filetype.guess(content):
+        return str(guess.mime)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return _BINARY
+    return _BINARY if re.search(r"[\x00-\x08\x0e-\x1f]", text) else _TEXT
+
+
+def _name(offered: Offered) -> str:
+    """The file's own name, without what a file system or a prompt would act on."""
+    name = re.sub(r"[^\w .()+-]", "_", offered.name.replace("\\", "/").rsplit("/", 1)[-1]).strip(". ")
+    return name[:100] or "attachment"

@@ -1,0 +1,162 @@
+"""A local server that speaks Anthropic's Messages API and OpenAI's Chat Completions for calls that must end in one tool.
+
+It refuses what the vendors would refuse: a missing version header or token limit, a key it does not know, a tool that was not offered.
+What it answers is scripted by the test, one `Reply` a call; the last one goes on for all that follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+KEY = "sk-ant-api03-" + "k" * 40
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. Without `arguments` it is `text` alone, and no tool is called."""
+
+    arguments: dict[str, Any] | None = None
+    text: str = ""
+    status: int = 200
+    message: str = "scripted"
+    kind: str = "api_error"
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    cut: bool = False  # the connection breaks before the answer
+    tokens: tuple[int, int] = (700, 40)
+
+
+def command(line: str, *, why: str = "Because you asked.", confident: bool = True) -> Reply:
+    return Reply({"command": line, "why": why, "confident": confident})
+
+
+class ModelApi:
+    """Use it as an async context manager. `requests` are the bodies that were accepted, as they came."""
+
+    def __init__(self, *replies: Reply, key: str = KEY) -> None:
+        self._replies = list(replies)
+        self._key = key
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+        self.requests: list[dict[str, Any]] = []
+        self.calls = 0
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=4 * 1024**2)
+        app.router.add_post("/v1/messages", self._messages)
+        app.router.add_post("/v1/chat/completions", self._completions)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _messages(self, request: web.Request) -> web.StreamResponse:
+        reply = self._next()
+        body: dict[str, Any] = await request.json()
+        if self._key not in (request.headers.get("x-api-key"), _bearer(request)):
+            return _anthropic_error(401, "authentication_error", f"invalid x-api-key: {self._key}")
+        if "anthropic-version" not in request.headers:
+            return _anthropic_error(400, "invalid_request_error", "anthropic-version: header is required")
+        for name in ("model", "max_tokens", "messages"):
+            if not body.get(name):
+                return _anthropic_error(400, "invalid_request_error", f"{name}: Field required")
+        if any(not message.get("content") for message in body["messages"]):
+            return _anthropic_error(400, "invalid_request_error", "messages: content must not be empty")
+        tools = {tool["name"]: tool["input_schema"] for tool in body.get("tools", ())}
+        self.requests.append(body)
+        if (failed := await self._fail(request, reply)) is not None:
+            return failed
+        content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
+        if reply.arguments is not None:
+            (name,) = tools
+            content.append(
+                {"type": "tool_use", "id": f"toolu_{self.calls}", "name": name, "input": reply.arguments}
+            )
+        return web.json_response(
+            {
+                "id": f"msg_{self.calls}",
+                "type": "message",
+                "role": "assistant",
+                "model": body["model"],
+                "content": content,
+                "stop_reason": "tool_use" if reply.arguments is not None else "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": reply.tokens[0], "output_tokens": reply.tokens[1]},
+            }
+        )
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        reply = self._next()
+        body: dict[str, Any] = await request.json()
+        if _bearer(request) != self._key:
+            return _openai_error(401, "invalid_request_error", f"Incorrect API key provided: {self._key}")
+        if not body.get("model") or not body.get("messages"):
+            return _openai_error(400, "invalid_request_error", "you must provide a model and messages")
+        tools = [tool["function"]["name"] for tool in body.get("tools", ())]
+        self.requests.append(body)
+        if (failed := await self._fail(request, reply)) is not None:
+            return failed
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+        if reply.arguments is not None:
+            (name,) = tools
+            call = {"name": name, "arguments": json.dumps(reply.arguments)}
+            message["tool_calls"] = [{"id": f"call_{self.calls}", "type": "function", "function": call}]
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": "tool_calls" if reply.arguments is not None else "stop",
+        }
+        used = {"prompt_tokens": reply.tokens[0], "completion_tokens": reply.tokens[1]}
+        return web.json_response(
+            {
+                "id": f"chatcmpl-{self.calls}",
+                "object": "chat.completion",
+                "created": 1_790_000_000,
+                "model": body["model"],
+                "choices": [choice],
+                "usage": used | {"total_tokens": sum(reply.tokens)},
+            }
+        )
+
+    def _next(self) -> Reply:
+        reply = self._replies[min(self.calls, len(self._replies) - 1)]
+        self.calls += 1
+        return reply
+
+    async def _fail(self, request: web.Request, reply: Reply) -> web.Response | None:
+        await asyncio.sleep(reply.seconds)
+        if reply.cut and request.transport is not None:
+            request.transport.abort()
+            return web.Response()
+        if reply.status == 200:
+            return None
+        shape = _anthropic_error if request.path == "/v1/messages" else _openai_error
+        return shape(reply.status, reply.kind, reply.message, reply.headers)
+
+
+def _bearer(request: web.Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def _anthropic_error(
+    status: int, kind: str, message: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def _openai_error(
+    status: int, kind: str, message: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return web.json_response(body, status=status, headers=headers)
