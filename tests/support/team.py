@@ -34,6 +34,7 @@ class Team:
         model_url: str = "http://127.0.0.1:9",
         settings: dict[str, Any] | None = None,
         known: bool = True,
+        slots: int = 3,
     ) -> None:
         self.folder = folder
         self.platforms = {platform.name: platform for platform in platforms}
@@ -43,6 +44,7 @@ class Team:
         self._model_url = model_url
         self._settings = settings or {}
         self._known = known
+        self._slots = slots
         self._before: dict[str, str | None] = {}
 
     async def __aenter__(self) -> Team:
@@ -110,7 +112,14 @@ class Team:
             "model": {"base_url": self._model_url},
             "channels": {platform.name: platform.settings for platform in self.platforms.values()},
             "people": people,
-            "projects": [{"name": "shop", "repository": str(self._repository), "channels": rooms}],
+            "projects": [
+                {
+                    "name": "shop",
+                    "repository": str(self._repository),
+                    "channels": rooms,
+                    "max_concurrent_tasks": self._slots,
+                }
+            ],
             "notifications": {"batch": "1s", "quiet_hours": "none"},
         }
         path = self.folder / "codespar.yaml"

@@ -148,6 +148,10 @@ def end(
         now,
         _OUTCOME[result.status],
     )
+    if unit.was_said(
+        cards.card_key(task.id)
+    ):  # its buttons go, and nobody looks at a card that seems to move
+        unit.say(task.project, task.thread, cards.card_key(task.id), cards.progress(ended, now), now)
     unit.say(task.project, task.thread, f"{task.id}:ended", card, now, cause)
     detail = {"pr": result.pr_number, "costMicros": result.cost_micros, "commit": result.commit}
     unit.record(

@@ -84,6 +84,7 @@ def dequeued_notice(task: Task, place: int, remaining: int) -> NormalizedRespons
 
 
 def progress(task: Task, now: datetime) -> NormalizedResponse:
+    """The card that is edited while a task runs, and once more when it has ended."""
     elapsed = (now - task.started_at).total_seconds() if task.started_at else 0.0
     return NormalizedResponse(
         title=f"🔧 {task.id}: {task.phase}",
@@ -100,7 +101,9 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
             tokens=task.tokens,
             cost_micros=task.cost_micros,
         ),
-        actions=(Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
+        actions=()
+        if task.status.final
+        else (Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
         agent=task.id,
         replaces=card_key(task.id),
     )

@@ -13,7 +13,7 @@ from codespar.domain.commands import Command, parse
 from codespar.domain.messages import Author, NormalizedMessage
 from codespar.domain.people import Permission, Person, Role, may
 from codespar.domain.tasks import Thread
-from codespar.store.base import Store, Unit
+from codespar.store.base import Route, Store, Unit
 
 NO_PROJECT = ""  # the lane of what is not said to any one project
 MAX_CONTENT = 32_000  # characters
@@ -39,7 +39,7 @@ class FrontDesk:
 
     def _take(self, unit: Unit, heard: Heard) -> tuple[str, bool]:
         person = unit.person_of(heard.channel, (heard.sender, *heard.also))
-        route = unit.route(heard.channel, heard.conversation)
+        route = _route(unit, heard)
         if route is None and not heard.direct and not self._would_link(heard, person):
             return "a conversation that serves no project", False
         projects = unit.projects()
@@ -86,3 +86,10 @@ class FrontDesk:
             return False
         command = parse(heard.content, aliases=self._aliases())
         return isinstance(command, Command) and command.name in ("link", "whoami", "help")
+
+
+def _route(unit: Unit, heard: Heard) -> Route | None:
+    """What the conversation serves; a part of one (`<chat>/<topic>`) serves what the whole does, unless it has a route of its own."""
+    whole = heard.conversation.rpartition("/")[0]
+    found = unit.route(heard.channel, heard.conversation)
+    return found or (unit.route(heard.channel, whole) if whole else None)

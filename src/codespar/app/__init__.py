@@ -124,6 +124,8 @@ class App:
         )
         self.turns = Turns(self.store, self.project_agent, now)
         self.metrics_page = Metrics()
+        self.chat.desk.on_ignored = self.metrics_page.ignored
+        self.chat.on_delivered = self.metrics_page.delivered
         self._engine: Engine | None = None
         self._starter: Starter | None = None
         self._image: asyncio.Task[None] | None = None

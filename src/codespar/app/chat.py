@@ -68,6 +68,7 @@ class Chat:
         self.locker = Locker(self.adapters, settings.data_dir / "attachments")
         self.announcer = Announcer(store, rules_of(settings), clock)
         self.postman: Postman | None = None
+        self.on_delivered: Callable[[str, float], None] = lambda channel, seconds: None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -85,6 +86,7 @@ class Chat:
                 self.states[name] = str(error)
                 log.error("channel.unusable", channel=name, error=str(error))
         self.postman = Postman(self._store, self.adapters, self._clock)
+        self.postman.on_delivered = self.on_delivered
         self.announcer.start()
         self._tasks = [
             asyncio.create_task(self._connect(name, adapter), name=f"connect-{name}")

@@ -124,7 +124,7 @@ class SqlUnit(Letters, People):
             if changed is not None:
                 self._announce(seq, row_key, project, thread, response, at)
                 return
-        elif q.SAID.first(self._db, key=key) is not None:
+        elif self.was_said(key):
             return
         seq = self._bump("outbox")
         q.SAY.run(
@@ -141,6 +141,9 @@ class SqlUnit(Letters, People):
             attempts=0,
         )
         self._announce(seq, row_key, project, thread, response, at)
+
+    def was_said(self, key: str) -> bool:
+        return q.SAID.first(self._db, key=key) is not None
 
     def _announce(
         self, seq: int, key: str, project: str, thread: Thread, response: NormalizedResponse, at: UtcDatetime

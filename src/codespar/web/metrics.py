@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from codespar import __version__
 
@@ -20,6 +20,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._ignored: Counter[tuple[str, str]] = Counter()
+        self._delivered: Counter[str] = Counter()
+        self._waited: defaultdict[str, float] = defaultdict(float)  # seconds
+
+    def ignored(self, channel: str, why: str) -> None:
+        """Count something said on a chat platform that nobody listens to."""
+        self._ignored[channel, why] += 1
+
+    def delivered(self, channel: str, seconds: float) -> None:
+        """Count a response that a chat platform has taken, so long after it was said."""
+        self._delivered[channel] += 1
+        self._waited[channel] += seconds
 
     def count(self, kind: str) -> None:
         """Count a notice of the store."""
@@ -35,4 +47,21 @@ class Metrics:
         info.labels(__version__).set(1)
         for kind, (name, meaning) in COUNTED.items():
             Series(name, meaning, registry=registry).inc(self._counts[kind])
+        ignored = Series(
+            "codespar_ignored",
+            "Said on a chat platform, and not for us",
+            ["channel", "why"],
+            registry=registry,
+        )
+        for (channel, why), times in self._ignored.items():
+            ignored.labels(channel, why).inc(times)
+        taken = Series(
+            "codespar_delivered", "Responses taken by chat platforms", ["channel"], registry=registry
+        )
+        waited = Series(
+            "codespar_delivery_seconds", "Time from said to taken, in all", ["channel"], registry=registry
+        )
+        for channel, times in self._delivered.items():
+            taken.labels(channel).inc(times)
+            waited.labels(channel).inc(self._waited[channel])
         return generate_latest(registry)
