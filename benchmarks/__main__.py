@@ -27,6 +27,7 @@ def names() -> list[str]:
 
 def rows_of(name: str) -> list[dict[str, Any]]:
     """Run one benchmark here and return its figures. What it prints goes to standard error. Raises `ValueError` for a malformed figure."""
+    sys.path.append(str(FOLDER.parent / "tests"))  # the played platforms import each other as the tests do
     module = importlib.import_module(f"benchmarks.bench_{name}")
     with contextlib.redirect_stdout(sys.stderr):
         rows: list[dict[str, Any]] = module.run()

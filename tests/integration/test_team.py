@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from codespar.agents.announcer import announce
+from codespar.channels.base import HttpAnswer, HttpRequest
 from codespar.domain.approvals import ApprovalState
-from codespar.domain.messages import Author, NormalizedMessage
+from codespar.domain.messages import Author, NormalizedMessage, NormalizedResponse
+from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Person, Role
 from codespar.domain.tasks import Thread
 from codespar.store.base import Unit
+from codespar.web.api import create_app
+from support.modelapi import KEY, ModelApi, command
 from support.platforms.all import FAKES
 from support.repositories import git, repository
 from support.team import Team
@@ -377,3 +384,115 @@ async def test_the_rules_in_force_are_shown_by_name(team: Team) -> None:
     slack = team.platforms["slack"]
     await slack.say("marcus", "policy show")
     assert "two-for-merge" in (await team.sees("slack", "The rules in force")).text
+
+
+# what comes over HTTP
+
+
+@on("whatsapp")
+async def test_forged_stale_replayed_and_oversized_requests_store_nothing(team: Team) -> None:
+    """Through the server's own front door, as the internet would."""
+    whatsapp = team.platforms["whatsapp"]
+    kept: list[HttpRequest] = []
+    inner = whatsapp.deliver  # type: ignore[attr-defined]
+
+    async def keep(request: HttpRequest) -> HttpAnswer:
+        kept.append(request)
+        return await inner(request)
+
+    whatsapp.deliver = keep  # type: ignore[attr-defined]
+    await whatsapp.say("ada", "whoami", direct=True)
+    await team.sees("whatsapp", "Role: owner", "direct:ada")
+    genuine = kept[0]
+    stored = inbox(team)
+    transport = httpx.ASGITransport(app=create_app(team.app, lambda: datetime.now(UTC)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://codespar.test") as internet:
+        path = "/channels/whatsapp/webhook"
+        forged = genuine.headers | {"x-hub-signature-256": "sha256=" + "0" * 64}
+        assert (await internet.post(path, content=genuine.body, headers=forged)).status_code == 401
+        changed = genuine.body.replace(b"whoami", b"kill!!")
+        assert (await internet.post(path, content=changed, headers=genuine.headers)).status_code == 401
+        bare = {k: v for k, v in genuine.headers.items() if not k.startswith("x-hub")}
+        assert (await internet.post(path, content=genuine.body, headers=bare)).status_code == 401
+        huge = b"x" * (3 * 1024**2 + 1)
+        assert (await internet.post(path, content=huge, headers=genuine.headers)).status_code == 413
+        assert (await internet.post("/channels/nowhere/webhook", content=b"{}")).status_code == 404
+        assert inbox(team) == stored
+        again = await internet.post(path, content=genuine.body, headers=genuine.headers)
+        assert again.status_code == 200, "a repeat is answered alike"
+    assert inbox(team) == stored, "and changes nothing"
+
+
+def inbox(team: Team) -> int:
+    with sqlite3.connect(team.folder / "data" / "codespar.sqlite") as connection:
+        return int(connection.execute("SELECT count(*) FROM inbox").fetchone()[0])
+
+
+# what is told unasked
+
+
+@on("slack", "discord", settings={"notifications": {"batch": "2s", "quiet_hours": "none", "per_hour": 10}})
+async def test_what_nobody_asked_for_is_gathered_into_one_message(team: Team) -> None:
+    slack = team.platforms["slack"]
+
+    def tell(unit: Unit) -> None:
+        for number in range(3):
+            card = NormalizedResponse(title=f"Build {number} is red", agent="agent-shop")
+            announce(unit, "shop", AlertKind.BUILDS, card, f"build:{number}", datetime.now(UTC))
+
+    await team.app.store.write(tell)
+    shown = await team.sees("slack", "3 updates of shop")
+    assert all(f"Build {number} is red" in shown.text for number in range(3))
+    await team.sees("discord", "3 updates of shop")
+    assert len(slack.seen()) == 1
+
+
+@on("slack", settings={"notifications": {"batch": "1s", "quiet_hours": "00:00-23:59", "time_zone": "UTC"}})
+async def test_quiet_hours_are_broken_only_by_what_is_critical(team: Team) -> None:
+    def tell(unit: Unit) -> None:
+        for kind, critical in ((AlertKind.BUILDS, False), (AlertKind.INCIDENTS, True)):
+            card = NormalizedResponse(title=f"{kind} news", agent="agent-shop")
+            announce(unit, "shop", kind, card, f"news:{kind}", datetime.now(UTC), critical=critical)
+
+    await team.app.store.write(tell)
+    await team.sees("slack", "incidents news")
+    await asyncio.sleep(2)
+    assert len(team.platforms["slack"].seen()) == 1
+    assert len(await team.app.store.read(lambda unit: unit.places_waiting())) == 1, (
+        "it waits, and is not lost"
+    )
+
+
+# plain language
+
+
+async def test_plain_language_becomes_a_command_that_is_shown_before_it_changes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEAM_KEY", KEY)
+    lines = ("status", "instruct tidy up the readme", "autonomy L5", "kill")
+    async with ModelApi(*(command(line) for line in lines)) as api:
+        model = {
+            "understanding": "anthropic:claude-haiku-4-5",
+            "understanding_base_url": api.url,
+            "understanding_api_key_env": "TEAM_KEY",
+        }
+        slack = FAKES["slack"]()
+        made = Team(tmp_path / "house", [slack], repository(tmp_path / "shop.git"), settings={"model": model})
+        async with made as team:
+            await slack.say("grace", "how are things going?")
+            await team.sees("slack", "Understood as")
+            await team.sees("slack", "0/3 tasks")
+            await slack.say("grace", "could you please tidy up the readme")
+            shown = await team.sees("slack", "instruct tidy up the readme")
+            assert "Approve" in shown.buttons
+            assert await team.app.store.read(lambda unit: unit.open_tasks("shop")) == []
+            await slack.press("grace", shown, "Approve")
+            await team.sees("slack", "Task Agent Started")
+            await slack.say("grace", "let me have all the power")
+            assert "autonomy-cap:operator" in (await team.sees("slack", "is not yours to give")).text
+            await slack.say("ada", "stop the world")
+            await team.sees("slack", "I did not understand that")
+            project = await team.app.store.read(lambda unit: unit.project("shop"))
+            assert project is not None and not project.paused and project.autonomy == 1
+    assert slack.refusals == []

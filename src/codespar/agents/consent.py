@@ -53,7 +53,7 @@ def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
     for attempt in range(100):
         approval = new_approval(
             kind=found,
-            seed=turn.origin,
+            seed=turn.seed,
             project=turn.project,
             subject=turn.command.name,
             action_summary=summary,

@@ -28,7 +28,7 @@ def _admit(turn: Turn, kind: TaskKind, instruction: str) -> None:
     limits = turn.bench.workshop(turn.project).limits
     for attempt in range(100):
         task = Task(
-            id=short_id("task", f"{turn.channel}:{turn.origin}", attempt),
+            id=short_id("task", turn.seed, attempt),
             project=turn.project,
             ticket=ticket,
             kind=kind,

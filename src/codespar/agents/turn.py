@@ -48,6 +48,9 @@ class Turn:
     bench: Bench
     now: datetime
     origin: str  # what makes its effects recognizable when it is done again: `in12`, or an approval's token
+    seed: (
+        str  # from which ids follow: the same message names the same work, here and on no other installation
+    )
     project: str  # "": what was said belongs to no one project
     person: Person
     thread: Thread
@@ -79,6 +82,7 @@ class Turn:
             bench=bench,
             now=now,
             origin=f"in{incoming.id}",
+            seed=f"{message.channel}:{message.id}",
             project=command.project or incoming.project,
             person=who_asks(unit, incoming),
             thread=incoming.thread,
@@ -107,6 +111,7 @@ class Turn:
             bench=bench,
             now=now,
             origin=approval.token,
+            seed=f"{approval.token}:{approval.created_at.isoformat()}",
             project=approval.project,
             person=requester,
             thread=approval.thread,

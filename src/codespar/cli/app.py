@@ -145,14 +145,12 @@ def init(
     ] = False,
 ) -> None:
     """Write a commented codespar.yaml here. An existing one is never overwritten."""
-    from codespar.cli.init import write_example
+    from codespar.cli.init import NEXT, write_example
 
     written, kept = write_example(Path("codespar.yaml"), force=force)
     if kept:
         typer.echo(f"The old file is kept as {kept}.")
-    typer.echo(
-        f"Wrote {written}. Name your repository under `projects:`, then run `codespar doctor` and `codespar up`."
-    )
+    typer.echo(f"Wrote {written}. {NEXT}")
 
 
 @app.command()

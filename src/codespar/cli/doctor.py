@@ -11,16 +11,21 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from codespar import __version__
 from codespar.channels.cli import clean
-from codespar.cli.client import Client, Refused, Server, ServerUnreachable
+from codespar.cli.client import Client, Refused, Server, ServerUnreachable, locate
 from codespar.cli.talk import write, write_json
+from codespar.domain.base import CodesparError
+from codespar.domain.people import Role
 
 if TYPE_CHECKING:
+    from codespar.channels.platforms import Platform
     from codespar.config import Settings
+    from codespar.domain.settings import Section
 
 PYTHON = (3, 11)
 GIT = (2, 38)  # `git merge-tree --write-tree`
@@ -54,6 +59,7 @@ async def examine(config: Path | None, environment: Mapping[str, str]) -> list[C
     checks.append(await asyncio.to_thread(_data, settings.data_dir))
     port, answers = await _port(settings)
     checks += [port, _key(settings, environment, answers)]
+    checks += await _chat(settings, config, environment, answers)
     return checks
 
 
@@ -99,13 +105,17 @@ async def _git() -> Check:
 
 
 def _config(config: Path | None, environment: Mapping[str, str], settings: Settings) -> Check:
-    path = config or Path(environment.get("CODESPAR_CONFIG") or "codespar.yaml")
+    path = _path(config, environment)
     if not path.exists():
         return Check(
             "configuration", False, f"{path} is not there; the defaults hold", "codespar init", required=False
         )
     linked = ", ".join(project.name for project in settings.projects) or "no project yet"
     return Check("configuration", True, f"{path} is valid ({linked})")
+
+
+def _path(config: Path | None, environment: Mapping[str, str]) -> Path:
+    return config or Path(environment.get("CODESPAR_CONFIG") or "codespar.yaml")
 
 
 async def _docker(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
@@ -218,3 +228,108 @@ def _key(settings: Settings, environment: Mapping[str, str], answers: bool) -> C
             "model", False, f"{name} is not set here; the server that runs may have it", fix, required=False
         )
     return Check("model", False, f"{name} is not set: tasks would fail", fix)
+
+
+async def _chat(
+    settings: Settings, config: Path | None, environment: Mapping[str, str], answers: bool
+) -> list[Check]:
+    """The chat platforms that are set up: whether each can be used, and whether an owner is known there."""
+    from codespar.channels.platforms import platforms
+
+    file = _path(config, environment).name
+    sections = settings.channels.configured()
+    known = platforms(sections)
+    states = (
+        await _states(config, environment) if sections and (answers or settings.server.port == 0) else None
+    )
+    checks: list[Check] = []
+    for name, section in sections.items():
+        if states is not None:
+            checks.append(_state(name, states.get(name)))
+        else:
+            checks.append(await _secrets(known[name], section, environment, answers))
+        checks.append(_owner(settings, name, file))
+    return checks + _routes(settings, file)
+
+
+async def _states(config: Path | None, environment: Mapping[str, str]) -> dict[str, str] | None:
+    """What the server that runs here says of its platforms, or None where there is none or it does not tell us."""
+    here = {name: value for name, value in environment.items() if name != "CODESPAR_URL"}
+    try:
+        async with Client(locate(None, config, here)) as client:
+            told = (await client.get("/api/v1/channels")).get("channels")
+    except CodesparError:
+        return None
+    return cast("dict[str, str]", told) if isinstance(told, dict) else None
+
+
+def _state(name: str, state: str | None) -> Check:
+    if state == "connected":
+        return Check(name, True, "the server that runs here is connected")
+    if state == "starting":
+        return Check(
+            name, False, "the server that runs here is connecting", "codespar doctor", required=False
+        )
+    if state is None:
+        told = "the server that runs here was started before it was set up"
+        return Check(name, False, told, "# end the server, then\ncodespar up")
+    return Check(name, False, f"the server that runs here cannot use it: {state}", _page(name))
+
+
+async def _secrets(
+    platform: Platform, section: Section, environment: Mapping[str, str], answers: bool
+) -> Check:
+    """Whether the adapter can be made. It is never started, so nothing is asked of the platform."""
+    from codespar.channels.base import ChannelTools, NotConnected
+
+    with tempfile.TemporaryDirectory() as folder:  # instead of the server's own, in which nothing is touched
+        tools = ChannelTools(lambda: datetime.now(UTC), environment, Path(folder))
+        try:
+            adapter = await asyncio.to_thread(platform.make, section, tools)
+        except NotConnected as error:
+            told = str(error).rstrip(".") + (". The server that runs may have it" if answers else "")
+            return Check(platform.name, False, told, _page(platform.name), required=not answers)
+        await adapter.stop()
+    told = "its secrets are set; whether the platform takes them shows when the server connects"
+    return Check(platform.name, True, told)
+
+
+def _page(name: str) -> str:
+    from codespar.channels.platforms import PLATFORMS
+
+    ours = name in {platform.name for platform in PLATFORMS}
+    return f"# docs/channels/{name}.md says where each secret comes from" if ours else ""
+
+
+def _owner(settings: Settings, name: str, file: str) -> Check:
+    """Whether the file says how to recognize an owner there. One who was linked by a code is known to the server alone."""
+    owners = [person for person in settings.people if person.role is Role.OWNER]
+    if known := [person.name for person in owners if name in person.identities]:
+        return Check(f"owner on {name}", True, f"{', '.join(known)} can be recognized there")
+    told = f"{file} names no owner's id there; one who was linked by a code does not show here"
+    fix = [
+        "codespar send register   # with the server up; or `register` in `codespar chat`: a one-time code",
+        f"# within 10 minutes, send `register <code>` to the bot in a direct message on {name}",
+    ]
+    if not any(person.identities for person in owners):
+        fix.append("# while no owner is known on any platform, `codespar up` prints such a code at its start")
+    fix.append(f"# or write the id into {file}, under `people`: identities: {{{name}: <the id>}}")
+    return Check(f"owner on {name}", False, told, "\n".join(fix), required=False)
+
+
+def _routes(settings: Settings, file: str) -> list[Check]:
+    """The conversations of projects on platforms that are not set up."""
+    configured = settings.channels.configured()
+    return [
+        Check(
+            f"{project.name} on {route.channel}",
+            False,
+            f"{file}: projects[{number}].channels[{place}].channel: {route.channel} is not set up under `channels`,"
+            f" so nothing is heard or said in {route.conversation}",
+            f"# set `channels.{route.channel}` in {file}, or take this entry out",
+            required=False,
+        )
+        for number, project in enumerate(settings.projects)
+        for place, route in enumerate(project.channels)
+        if route.channel not in configured
+    ]

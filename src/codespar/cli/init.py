@@ -6,6 +6,11 @@ from pathlib import Path
 
 from codespar.domain.base import CodesparError
 
+NEXT = """\
+Name your repository under `projects:`, then run `codespar doctor` and `codespar up`.
+To talk to it in chat, set a platform up under `channels:` (docs/channels/ has a page for each). At its first start with one, `codespar up`
+prints a one-time code: send it to the bot in a direct message, as `register <code>`, and you are its owner there."""
+
 
 def write_example(path: Path, *, force: bool) -> tuple[Path, Path | None]:
     """Write the example there. Returns it and, with `force`, the name the old file is kept under. Raises `CodesparError`."""

@@ -1,0 +1,83 @@
+"""Tasks that were asked for in chat, with a real container: what was attached reaches it, and the kill switch ends it at once."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from codespar.scripted.script import Library, Script, Turn, bash, pause
+from codespar.scripted.server import ScriptedModel
+from support.platforms.slack import FakeSlack
+from support.repositories import git, repository
+from support.team import Team
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+TRACE = b"Traceback: the shop is closed\n"
+TAKE = Script(
+    (
+        Turn("I keep what came.", (bash("cp /run/codespar/attachments/01-trace.txt kept.txt"),)),
+        Turn("fix: keep the trace"),
+    )
+)
+SLOW = Script((Turn("I take my time.", (pause(50),)), Turn("done")))
+
+
+@pytest.fixture
+async def team(tmp_path: Path, docker_engine: str) -> AsyncIterator[Team]:
+    model = ScriptedModel(Library({"trace": TAKE, "slow": SLOW}))
+    await model.start()
+    slack = FakeSlack()
+    made = Team(
+        tmp_path / "house", [slack], repository(tmp_path / "shop.git"), engine=True, model_url=model.url
+    )
+    async with made as up:
+        yield up
+    await model.stop()
+    assert slack.refusals == []
+
+
+def containers(task: str) -> str:
+    found = subprocess.run(
+        ["docker", "ps", "-q", "--filter", f"name=codespar-{task}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return found.stdout.strip()
+
+
+async def test_what_was_attached_reaches_the_container(team: Team) -> None:
+    slack = team.platforms["slack"]
+    assert isinstance(slack, FakeSlack)
+    await slack.say("grace", "fix what this trace shows", files={"trace.txt": TRACE})
+    await team.sees("slack", "Task Completed", seconds=60)
+    shown = git(
+        "show", "refs/heads/codespar/" + branch(team) + ":kept.txt", cwd=team.folder.parent / "shop.git"
+    )
+    assert shown == TRACE.decode().strip()
+
+
+def branch(team: Team) -> str:
+    found = git("branch", "--list", "codespar/*", cwd=team.folder.parent / "shop.git")
+    return found.split("codespar/")[1].split()[0]
+
+
+async def test_the_kill_switch_ends_a_running_container_at_once(team: Team) -> None:
+    slack = team.platforms["slack"]
+    await slack.say("grace", "instruct be slow about it")
+    await team.sees("slack", "running python3", seconds=60)
+    [task] = await team.app.store.read(lambda unit: unit.open_tasks("shop"))
+    assert containers(task.id)
+    began = time.monotonic()
+    await slack.say("ada", "kill")
+    await team.sees("slack", "Stopped: shop")
+    await team.until(lambda: not containers(task.id), 10)
+    assert time.monotonic() - began < 5, "no ten seconds to end by itself"
+    shown = await team.sees("slack", "Task Cancelled", seconds=20)
+    assert task.id in shown.text
+    await slack.say("ada", "resume")
+    await team.sees("slack", "Working again")

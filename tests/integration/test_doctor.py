@@ -1,0 +1,195 @@
+"""What `codespar doctor` says of chat platforms: from a settings file and an environment alone, and from a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codespar.cli.doctor import Check, examine, report
+from codespar.cli.processes import free_port
+from codespar.scripted.script import Library
+from support.house import House
+from support.platforms.slack import FakeSlack
+
+SECRETS = {
+    "slack": {"CODESPAR_SLACK_BOT_TOKEN": "xoxb-1", "CODESPAR_SLACK_APP_TOKEN": "xapp-1"},
+    "discord": {"CODESPAR_DISCORD_TOKEN": "one.two.three"},
+    "telegram": {"CODESPAR_TELEGRAM_TOKEN": "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"},
+    "whatsapp": {
+        "CODESPAR_WHATSAPP_TOKEN": "t",
+        "CODESPAR_WHATSAPP_APP_SECRET": "s",
+        "CODESPAR_WHATSAPP_VERIFY_TOKEN": "v",
+    },
+}
+NEEDED = {"whatsapp": {"phone_number_id": "123456"}}  # settings without a default
+
+
+async def looked_at(
+    folder: Path, environment: dict[str, str] | None = None, **settings: Any
+) -> dict[str, Check]:
+    """Doctor's checks of this codespar.yaml (JSON is YAML), by name, where no server runs and no engine answers."""
+    path = folder / "codespar.yaml"
+    body: dict[str, Any] = {"data_dir": "data", "server": {"port": free_port()}}
+    path.write_text(json.dumps(body | settings), encoding="utf-8")
+    checks = await examine(path, {"DOCKER_HOST": f"unix://{folder}/none.sock"} | (environment or {}))
+    named = {check.name: check for check in checks}
+    assert named["configuration"].ok, named["configuration"].detail
+    assert len(named) == len(checks), "two checks of one name"
+    return named
+
+
+async def codespar(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the program where the codespar.yaml is, with no secret in its environment. Returns exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "codespar", *arguments),
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CODESPAR_")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode()
+
+
+@pytest.mark.parametrize("name", list(SECRETS))
+async def test_a_platform_with_its_secrets_is_fine_and_one_without_is_told_which_is_missing(
+    name: str, tmp_path: Path
+) -> None:
+    channels = {name: NEEDED.get(name, {})}
+    check = (await looked_at(tmp_path, SECRETS[name], channels=channels))[name]
+    assert check.ok and check.required, check
+    for missing in SECRETS[name]:
+        rest = {key: value for key, value in SECRETS[name].items() if key != missing}
+        check = (await looked_at(tmp_path, rest, channels=channels))[name]
+        assert not check.ok and check.required and missing in check.detail
+        assert check.fix == f"# docs/channels/{name}.md says where each secret comes from"
+        assert (Path(__file__).parents[2] / "docs" / "channels" / f"{name}.md").exists()
+
+
+async def test_the_name_that_the_settings_give_a_secret_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    channels = {"discord": {"token_env": "OUR_BOT"}}
+    check = (await looked_at(tmp_path, SECRETS["discord"], channels=channels))["discord"]
+    assert not check.ok and "OUR_BOT is not set" in check.detail
+    check = (await looked_at(tmp_path, {"OUR_BOT": "one.two.three"}, channels=channels))["discord"]
+    assert check.ok and "one.two.three" not in check.detail
+
+
+async def test_nothing_is_said_of_chat_where_no_platform_is_set_up_and_nothing_is_left_behind(
+    tmp_path: Path,
+) -> None:
+    plain = await looked_at(tmp_path)
+    assert not any(name in told for told in plain for name in SECRETS)
+    await looked_at(tmp_path, SECRETS["whatsapp"], channels={"whatsapp": NEEDED["whatsapp"]})
+    assert [path.name for path in tmp_path.iterdir()] == ["codespar.yaml"]
+
+
+async def test_an_owner_is_looked_for_on_every_platform_by_itself(tmp_path: Path) -> None:
+    people = [
+        {"name": "Ada", "role": "owner", "identities": {"slack": "T1:U1"}},
+        {"name": "Bo", "role": "maintainer", "identities": {"telegram": "4711"}},
+    ]
+    checks = await looked_at(tmp_path, channels={"slack": {}, "telegram": {}}, people=people)
+    assert checks["owner on slack"].ok and "Ada" in checks["owner on slack"].detail
+    telegram = checks["owner on telegram"]
+    assert not telegram.ok and not telegram.required, "a maintainer is no owner; a code may have linked one"
+    assert "codespar send register" in telegram.fix and "{telegram: <the id>}" in telegram.fix
+    assert "codespar up" not in telegram.fix, "it prints a code only while no owner is known anywhere"
+    nobody = (await looked_at(tmp_path, channels={"telegram": {}}))["owner on telegram"]
+    assert "`codespar up` prints such a code" in nobody.fix
+
+
+async def test_a_route_to_a_platform_that_is_not_set_up_is_a_warning_that_names_file_and_key(
+    tmp_path: Path,
+) -> None:
+    projects = [
+        {"name": "one", "repository": "one.git"},
+        {
+            "name": "two",
+            "repository": "two.git",
+            "channels": [
+                {"channel": "slack", "conversation": "T1:C1"},
+                {"channel": "discord", "conversation": "77"},
+            ],
+        },
+    ]
+    checks = await looked_at(tmp_path, SECRETS["slack"], channels={"slack": {}}, projects=projects)
+    check = checks["two on discord"]
+    assert not check.ok and not check.required and "two on slack" not in checks
+    assert (
+        "codespar.yaml: projects[1].channels[1].channel: discord is not set up under `channels`"
+        in check.detail
+    )
+
+
+async def test_two_routes_of_a_project_to_one_missing_platform_are_two_warnings(tmp_path: Path) -> None:
+    routes = [{"channel": "slack", "conversation": room} for room in ("T1:C1", "T1:C2")]
+    path = tmp_path / "codespar.yaml"
+    projects = [{"name": "one", "repository": "one.git", "channels": routes}]
+    path.write_text(json.dumps({"server": {"port": free_port()}, "projects": projects}), encoding="utf-8")
+    told = [check.detail for check in await examine(path, {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})]
+    assert sum("T1:C1" in one for one in told) == sum("T1:C2" in one for one in told) == 1
+
+
+async def test_missing_secrets_fail_doctor_and_a_missing_owner_alone_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = await looked_at(tmp_path, channels={"slack": {}})
+    chat = [checks["slack"], checks["owner on slack"]]
+    assert not report(chat, as_json=False)
+    said = capsys.readouterr().out
+    assert said.startswith("✗ slack: CODESPAR_SLACK_BOT_TOKEN is not set")
+    assert "– owner on slack:" in said and "    codespar send register" in said
+    assert report(chat[1:], as_json=False)
+
+
+async def test_with_a_server_its_live_state_is_shown_and_the_code_of_send_register_makes_its_sender_the_owner(
+    tmp_path: Path,
+) -> None:
+    async with FakeSlack() as slack:
+        settings = {"channels": {"slack": slack.settings}}
+        async with House(tmp_path, Library({}), settings=settings, environment=slack.environment) as house:
+            await until(lambda: slack.connections() == 1)
+            _, said = await codespar(tmp_path, "doctor")
+            assert "✓ slack: the server that runs here is connected" in said
+            assert "– owner on slack: codespar.yaml names no owner's id there" in said
+            code, said = await codespar(tmp_path, "send", "register")
+            found = re.search(r"register ([0-9A-Z]{4}-[0-9A-Z]{4})", said)
+            assert code == 0 and found, said
+            await slack.say("ada", f"register {found[1]}", direct=True)
+            await until(lambda: any("here too" in one.text for one in slack.seen(slack.direct("ada"))))
+
+            house.write_config(channels={"slack": slack.settings, "telegram": {}})
+            code, said = await codespar(tmp_path, "doctor")
+            assert (
+                code == 1 and "✗ telegram: the server that runs here was started before it was set up" in said
+            )
+
+
+async def test_with_a_server_that_cannot_use_a_platform_its_own_words_are_shown(tmp_path: Path) -> None:
+    async with House(tmp_path, Library({}), settings={"channels": {"telegram": {}}}):
+        code, said = await codespar(tmp_path, "doctor")
+        assert code == 1
+        assert (
+            "✗ telegram: the server that runs here cannot use it: CODESPAR_TELEGRAM_TOKEN is not set" in said
+        )
+        (tmp_path / "data" / "cli-token").write_text("somebody else's")
+        _, said = await codespar(tmp_path, "doctor")
+        assert (
+            "– telegram: CODESPAR_TELEGRAM_TOKEN is not set" in said
+            and "The server that runs may have it" in said
+        )
+
+
+async def until(true: Any, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to that"
+        await asyncio.sleep(0.05)
