@@ -21,8 +21,7 @@ from typing import Any
 
 from tests.support.platforms.discord import FakeDiscord
 from tests.support.platforms.discord_world import Room
-from tests.support.platforms.slack import FakeSlack
-from tests.support.platforms.slack_web import PEOPLE
+from tests.support.platforms.slack import PEOPLE, FakeSlack
 from tests.support.platforms.telegram import FakeTelegram
 from tests.support.platforms.whatsapp import NUMBER, FakeWhatsapp
 
@@ -35,11 +34,12 @@ from codespar.store.base import Notice
 from codespar.store.database import Database
 
 MESSAGES, THREADS = 200, 40
-FASTEST = 25.0  # messages a second, each way
+FASTEST = 30.0  # messages a second by the outbox, and as many bare ones
 SHARE = 0.8  # of the platform's pace
 PATIENCE = 10.0  # seconds after the last in which all have to be there
-LIMIT_MS = 100.0  # p99
+ADDED_MS = {50: 10.0, 99: 50.0}  # what the outbox may add, by percentile
 _MARK = re.compile(r"(?:warm|outbox|bare)\d{4}x")
+_Due = tuple[Callable[[str, Thread], Awaitable[None]], str, Thread]  # how, which message, and where to
 
 
 class Arrivals:
@@ -157,7 +157,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def rate_of(able: Capabilities) -> float:
+def _rate_of(able: Capabilities) -> float:
     """Messages a second that the Postman never has to hold back for the platform's pace."""
     one, overall = able.messages_per_second, able.overall_per_second
     paces = [one * THREADS] if one else []
@@ -201,7 +201,7 @@ async def _measure(name: str, folder: Path) -> list[dict[str, Any]]:
         store.on_commit = wake
         postman.start()
         stack.push_async_callback(postman.stop)
-        rate = rate_of(adapter.capabilities)
+        rate = _rate_of(adapter.capabilities)
         await _spread([(say, f"warm{n:04}x", thread) for n, thread in enumerate(threads)], rate)
         await _until(arrivals, THREADS)
         load: list[_Due] = []
@@ -213,7 +213,7 @@ async def _measure(name: str, folder: Path) -> list[dict[str, Any]]:
         await _nothing_waits(store, threads)
         if fake.refusals:
             raise RuntimeError(f"{name} refused: {fake.refusals[:3]}")
-    once_and_in_order(name, arrivals)
+    _once_and_in_order(name, arrivals)
     outbox = [arrivals.times[mark][0] - at for mark, at in committed.items() if mark.startswith("outbox")]
     bare = [arrivals.times[mark][0] - at for mark, at in called.items()]
     return _rows(name, rate, outbox, bare)
@@ -230,9 +230,6 @@ async def _adapter(name: str, fake: Any, folder: Path) -> ChannelAdapter:
         fake.deliver = adapter.answer
     await adapter.start(_Nobody())
     return adapter
-
-
-_Due = tuple[Callable[[str, Thread], Awaitable[None]], str, Thread]
 
 
 async def _spread(load: list[_Due], rate: float) -> None:
@@ -266,7 +263,7 @@ async def _nothing_waits(store: Database, threads: list[Thread]) -> None:
         await asyncio.sleep(0.02)
 
 
-def once_and_in_order(name: str, arrivals: Arrivals) -> None:
+def _once_and_in_order(name: str, arrivals: Arrivals) -> None:
     """Raises `RuntimeError` unless every message arrived once, and those of the outbox in a thread as they were said."""
     wanted = {f"warm{number:04}x" for number in range(THREADS)}
     wanted |= {f"{kind}{number:04}x" for kind in ("outbox", "bare") for number in range(MESSAGES)}
@@ -283,18 +280,21 @@ def once_and_in_order(name: str, arrivals: Arrivals) -> None:
 
 def _rows(name: str, rate: float, outbox: list[float], bare: list[float]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for figure, place, goal in (("p50", 49, ""), ("p99", 98, f"<= {LIMIT_MS:.0f} ms")):
-        ours, peer = (statistics.quantiles(kind, n=100, method="inclusive")[place] for kind in (outbox, bare))
+    for percentile, added in ADDED_MS.items():
+        ours, peer = (
+            statistics.quantiles(kind, n=100, method="inclusive")[percentile - 1] * 1000
+            for kind in (outbox, bare)
+        )
         rows.append(
             {
-                "name": f"delivery_{name}_{figure}",
-                "value": round(ours * 1000, 1),
+                "name": f"delivery_{name}_p{percentile}",
+                "value": round(ours, 1),
                 "unit": "ms",
-                "against": f"the adapter's bare send of the same card: {peer * 1000:.1f} ms "
-                f"({len(outbox)} of each at {rate:g}/s, every one once and in order)",
+                "against": f"the adapter's bare send of the same card: {peer:.1f} ms ({len(outbox)} of each at {rate:g}/s; "
+                "every one there once, in order)",
                 "ratio": round(ours / peer, 2),
-                "goal": goal or "none in the table: reported",
-                "ok": not goal or ours * 1000 <= LIMIT_MS,
+                "goal": f"<= {added:.0f} ms more than the bare send",
+                "ok": ours - peer <= added,
             }
         )
     return rows

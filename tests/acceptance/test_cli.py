@@ -105,7 +105,8 @@ async def test_chat_answers_piped_lines(house: House) -> None:
 
 
 async def test_init_writes_a_valid_file_and_keeps_an_existing_one(tmp_path: Path) -> None:
-    assert (await codespar(None, "init", folder=tmp_path))[0] == 0
+    code, out, _ = await codespar(None, "init", folder=tmp_path)
+    assert code == 0 and "`codespar up`\nprints a one-time code" in out, "how the first owner gets into chat"
     written = (tmp_path / "codespar.yaml").read_text()
     code, _, err = await codespar(None, "init", folder=tmp_path)
     assert code == 1 and "not touched" in err and (tmp_path / "codespar.yaml").read_text() == written
@@ -118,6 +119,14 @@ async def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> 
     code, out, _ = await codespar(None, "doctor", folder=tmp_path, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert code == 1 and "no engine answers" in out and "apt-get install docker.io" in out
     assert "ANTHROPIC_API_KEY is not set" in out
+
+
+async def test_doctor_says_what_a_chat_platform_lacks_and_how_its_owner_gets_in(tmp_path: Path) -> None:
+    (tmp_path / "codespar.yaml").write_text(f"server: {{port: {free_port()}}}\nchannels: {{discord: {{}}}}\n")
+    code, out, _ = await codespar(None, "doctor", folder=tmp_path)
+    assert code == 1 and "✗ discord: CODESPAR_DISCORD_TOKEN is not set" in out
+    assert "– owner on discord: codespar.yaml names no owner's id there" in out
+    assert "codespar send register" in out
 
 
 async def test_version(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from codespar.cli.processes import free_port
 from codespar.scripted.script import Library
 from support.house import House
 from support.platforms.slack import FakeSlack
+from support.repositories import repository
 
 SECRETS = {
     "slack": {"CODESPAR_SLACK_BOT_TOKEN": "xoxb-1", "CODESPAR_SLACK_APP_TOKEN": "xapp-1"},
@@ -30,6 +32,14 @@ SECRETS = {
     },
 }
 NEEDED = {"whatsapp": {"phone_number_id": "123456"}}  # settings without a default
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[FakeSlack]:
+    fake = FakeSlack()
+    await fake.start()
+    yield fake
+    await fake.stop()
 
 
 async def looked_at(
@@ -150,46 +160,44 @@ async def test_missing_secrets_fail_doctor_and_a_missing_owner_alone_does_not(
     assert report(chat[1:], as_json=False)
 
 
-async def test_with_a_server_its_live_state_is_shown_and_the_code_of_send_register_makes_its_sender_the_owner(
-    tmp_path: Path,
+async def test_with_a_server_its_live_state_is_shown_and_the_code_of_send_register_links_an_owner(
+    tmp_path: Path, slack: FakeSlack
 ) -> None:
-    async with FakeSlack() as slack:
-        settings = {"channels": {"slack": slack.settings}}
-        async with House(tmp_path, Library({}), settings=settings, environment=slack.environment) as house:
-            await until(lambda: slack.connections() == 1)
-            _, said = await codespar(tmp_path, "doctor")
-            assert "✓ slack: the server that runs here is connected" in said
-            assert "– owner on slack: codespar.yaml names no owner's id there" in said
-            code, said = await codespar(tmp_path, "send", "register")
-            found = re.search(r"register ([0-9A-Z]{4}-[0-9A-Z]{4})", said)
-            assert code == 0 and found, said
-            await slack.say("ada", f"register {found[1]}", direct=True)
-            await until(lambda: any("here too" in one.text for one in slack.seen(slack.direct("ada"))))
-
-            house.write_config(channels={"slack": slack.settings, "telegram": {}})
-            code, said = await codespar(tmp_path, "doctor")
-            assert (
-                code == 1 and "✗ telegram: the server that runs here was started before it was set up" in said
-            )
-
-
-async def test_with_a_server_that_cannot_use_a_platform_its_own_words_are_shown(tmp_path: Path) -> None:
-    async with House(tmp_path, Library({}), settings={"channels": {"telegram": {}}}):
+    projects = [
+        {"name": name, "repository": str(repository(tmp_path / f"{name}.git"))} for name in ("one", "two")
+    ]
+    channels = {"slack": slack.settings, "whatsapp": NEEDED["whatsapp"]}
+    settings = {"channels": channels, "projects": projects}
+    async with House(tmp_path, Library({}), settings=settings, environment=slack.environment) as house:
+        await until_state(house, "slack", "connected")
+        await until_state(house, "whatsapp", "CODESPAR_WHATSAPP_TOKEN is not set")
+        house.write_config(channels=channels | {"discord": {}})
         code, said = await codespar(tmp_path, "doctor")
         assert code == 1
-        assert (
-            "✗ telegram: the server that runs here cannot use it: CODESPAR_TELEGRAM_TOKEN is not set" in said
-        )
-        (tmp_path / "data" / "cli-token").write_text("somebody else's")
-        _, said = await codespar(tmp_path, "doctor")
-        assert (
-            "– telegram: CODESPAR_TELEGRAM_TOKEN is not set" in said
-            and "The server that runs may have it" in said
-        )
+        assert "✓ slack: the server that runs here is connected" in said
+        assert "✗ whatsapp: the server that runs here cannot use it: CODESPAR_WHATSAPP_TOKEN is not" in said
+        assert "✗ discord: the server that runs here was started before it was set up" in said
+        assert "– owner on slack: codespar.yaml names no owner's id there" in said
+
+        shown = re.search(r"^    codespar (send register --project one) ", said, re.MULTILINE)
+        assert shown, said
+        code, answer = await codespar(tmp_path, *shown[1].split())
+        found = re.search(r"register ([0-9A-Z]{4}-[0-9A-Z]{4})", answer)
+        assert code == 0 and found, answer
+        await slack.say("ada", f"register {found[1]}", direct=True)
+        deadline = time.monotonic() + 15
+        while not any("Role: owner" in one.text for one in slack.seen(slack.direct("ada"))):
+            assert time.monotonic() < deadline, slack.seen()
+            await asyncio.sleep(0.05)
+
+        (tmp_path / "data" / "cli-token").write_text("somebody else's")  # who is not told its state
+        code, said = await codespar(tmp_path, "doctor")
+        assert "– slack: CODESPAR_SLACK_BOT_TOKEN is not set" in said
+        assert "The server that runs may have it" in said
 
 
-async def until(true: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.05)
+async def until_state(house: House, name: str, state: str) -> None:
+    deadline = time.monotonic() + 30
+    while not (found := (await house.client.get("/api/v1/channels"))["channels"][name]).startswith(state):
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)

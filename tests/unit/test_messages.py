@@ -9,8 +9,8 @@ import pytest
 
 from codespar.agents import cards
 from codespar.channels.cli import render
-from codespar.domain.approvals import ApprovalKind, new_approval
-from codespar.domain.messages import NormalizedResponse
+from codespar.domain.approvals import ApprovalKind, ApprovalState, Verdict, Vote, new_approval
+from codespar.domain.messages import FieldLine, NormalizedResponse
 from codespar.domain.people import Permission
 from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskStatus, TestRun, Thread
 
@@ -74,6 +74,29 @@ QUESTION = new_approval(
     now=AT,
     expires_in=timedelta(hours=1),
 )
+VOTES = (
+    Vote(person="marcus", verdict=Verdict.APPROVE, channel="discord", at=AT),
+    Vote(person="rex", verdict=Verdict.REJECT, channel="whatsapp", reason="not on a Friday", at=AT),
+)
+MERGE = new_approval(
+    kind=ApprovalKind.MERGE,
+    seed="slack:T024BE7LD:C012AB3CD:1",
+    project="shop",
+    subject="merge",
+    action_summary="`merge PR #51` in shop",
+    shown_digest="",
+    requester="ada",
+    permission=Permission.APPROVE_PR,
+    thread=THREAD,
+    now=AT,
+    quorum=2,
+    shown=(
+        FieldLine(name="PR", value="#51 feat: add rate limiting to the users endpoint"),
+        FieldLine(name="Commit", value="4f1c2a9be01d"),
+        FieldLine(name="Changes", value="3 files, +89 / -0"),
+    ),
+)
+NAMES = {"marcus": "Marcus", "rex": "Rex"}
 CARDS: dict[str, NormalizedResponse] = {
     "started": cards.started(LIMITING, 1, 3),
     "queued": cards.queued(PAGING, 1, 3, 3),
@@ -85,6 +108,16 @@ CARDS: dict[str, NormalizedResponse] = {
     "cancelled": cards.ended_badly(LIMITING, CANCELLED),
     "question": cards.question(LIMITING, QUESTION, "the budget of $5.00 is spent"),
     "goes on": cards.goes_on(LIMITING, 2, 3),
+    "approval asked": cards.approval_request(
+        MERGE, "Ada", NAMES, "rule:two-for-merge asks for 2 approvals before merge."
+    ),
+    "approval half given": cards.approval_request(MERGE.evolve(votes=VOTES[:1]), "Ada", NAMES),
+    "approval rejected": cards.approval_request(
+        MERGE.evolve(votes=VOTES, state=ApprovalState.REJECTED), "Ada", NAMES
+    ),
+    "ended": cards.progress(
+        LIMITING.evolve(status=TaskStatus.COMPLETED, phase="completed"), AT + timedelta(seconds=312)
+    ),
     "conflict": cards.conflict(51, 50, ["shop/auth.py", "shop/limits.py"]),
 }
 

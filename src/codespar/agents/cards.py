@@ -159,6 +159,14 @@ def ended_badly(task: Task, result: TaskResult) -> NormalizedResponse:
     )
 
 
+def task_so_far(task: Task) -> tuple[FieldLine, ...]:
+    """What a question about a task shows of it."""
+    return (
+        _line("Task", f'"{task.instruction}"'),
+        _line("Used so far", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
+    )
+
+
 def question(task: Task, approval: Approval, why: str) -> NormalizedResponse:
     """A budget, a limit or a silence: the work is kept, the slot given back, the people asked."""
     return NormalizedResponse(
@@ -166,8 +174,7 @@ def question(task: Task, approval: Approval, why: str) -> NormalizedResponse:
         tone=Tone.WARNING,
         text=approval.action_summary,
         fields=(
-            _line("Task", f'"{task.instruction}"'),
-            _line("Used so far", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
+            *task_so_far(task),
             _line("Answer by", approval.expires_at.strftime("%Y-%m-%d %H:%M UTC")),
         ),
         actions=(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from codespar.agents import cards
+from codespar.agents.requests import card_key, tell
 from codespar.agents.tasking import answer
 from codespar.agents.turn import Facts, Turn
 from codespar.domain.approvals import (
@@ -78,7 +79,7 @@ def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
     turn.record("approval.asked", approval.token, {"command": turn.command.written, "why": why})
     for place, thread in enumerate(approval.places):
         card = cards.approval_request(approval, turn.person.name, {}, why)
-        key = _card_key(approval, place)
+        key = card_key(approval, place)
         cause = turn.cause if thread == turn.thread else None
         turn.unit.say(turn.project, thread, key, card, turn.now, cause)
     return approval
@@ -93,10 +94,6 @@ def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:
             if (route.channel, route.conversation) != here:
                 places.append(Thread(channel=route.channel, conversation=route.conversation))
     return tuple(places)
-
-
-def _card_key(approval: Approval, place: int) -> str:
-    return f"{approval.token}:at:{place}"
 
 
 def pending(
@@ -191,20 +188,6 @@ def _end(turn: Turn, approval: Approval, state: ApprovalState) -> None:
     turn.unit.save_approval(ended)
     turn.record(f"approval.{state.value}", approval.token, {})
     tell(turn.unit, ended, turn.now)
-
-
-def tell(unit: Unit, approval: Approval, now: datetime) -> None:
-    """Bring the request's cards up to date wherever they stand."""
-    names = {vote.person: _name(unit, vote.person) for vote in approval.votes}
-    for place, thread in enumerate(approval.places):
-        card = cards.approval_request(approval, _name(unit, approval.requester), names)
-        key = _card_key(approval, place)
-        unit.say(approval.project, thread, key, card.evolve(replaces=key), now)
-
-
-def _name(unit: Unit, person: str) -> str:
-    known = unit.person(person)
-    return known.name if known else person
 
 
 def overdue(unit: Unit, now: datetime) -> list[Approval]:

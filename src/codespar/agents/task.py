@@ -18,10 +18,11 @@ import structlog
 
 from codespar.agents import board, cards
 from codespar.agents.delivery import Delivery
+from codespar.agents.requests import card_key, tell
 from codespar.agents.supervisor import Supervisor
 from codespar.agents.workshop import Answer, Tools, Workshop, cancelled, failure
 from codespar.config import parse_repository_config
-from codespar.domain.approvals import Approval, ApprovalKind, new_approval
+from codespar.domain.approvals import Approval, ApprovalKind, ApprovalState, new_approval
 from codespar.domain.base import CodesparError
 from codespar.domain.people import Permission
 from codespar.domain.tasks import (
@@ -239,7 +240,7 @@ class TaskAgent:
             if not known:
                 unit.save_approval(approval)
                 card = cards.question(task, approval, why)
-                unit.say(task.project, task.thread, f"{task_id}:ask:{attempt}", card, now)
+                unit.say(task.project, task.thread, card_key(approval, 0), card, now)
                 unit.record(
                     at=now,
                     actor=task_id,
@@ -272,6 +273,8 @@ class TaskAgent:
                 now=now,
                 expires_in=answer_time,
                 attempt=collision,
+                shown=cards.task_so_far(task),
+                places=(task.thread,),
             )
             known: Approval | None = unit.approval(approval.token)
             if known is None or known.shown_digest == shown:
@@ -291,8 +294,10 @@ class TaskAgent:
 
         def expire(unit: Any) -> None:
             approval: Approval | None = unit.approval(token)
-            if approval is not None and approval.state.value == "pending":
-                unit.save_approval(approval.evolve(state="expired"))
+            if approval is not None and approval.state is ApprovalState.PENDING:
+                over = approval.evolve(state=ApprovalState.EXPIRED)
+                unit.save_approval(over)
+                tell(unit, over, now)
 
         await self._tools.store.write(expire)
         return failure(f"{worked['summary']}; nobody answered until {now:%H:%M} UTC", patch=patch)

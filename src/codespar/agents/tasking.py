@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from codespar.agents import board, cards
+from codespar.agents.requests import tell
 from codespar.agents.turn import Turn
 from codespar.domain.approvals import ApprovalState
 from codespar.domain.base import CodesparError, short_id
@@ -120,7 +121,9 @@ def answer(unit: Unit, task: Task, message: dict[str, Any], turn: Turn, token: s
         if not asked:
             return
         token = asked[0].token
-        unit.save_approval(asked[0].evolve(state=ApprovalState.VOID))
+        void = asked[0].evolve(state=ApprovalState.VOID)
+        unit.save_approval(void)
+        tell(unit, void, turn.now)
     payload = {"topic": f"answer-{token}", "message": message}
     target = board.workflow_id(task.id)
     unit.intend(Intent(id=f"{token}:answer", kind="send", target=target, payload=payload), turn.now)

@@ -6,12 +6,10 @@ Nothing but the command line imports this module, and nothing else knows which a
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 import re
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
-import uvicorn
 
 from codespar.agents import board
 from codespar.agents.people import new_code
@@ -61,10 +58,6 @@ log = structlog.get_logger(__name__)
 
 
 OWNER_CODE = timedelta(hours=24)  # how long the code that a first start prints counts
-
-
-class PortTaken(CodesparError):
-    """Another program listens where the server should."""
 
 
 def now() -> datetime:
@@ -476,84 +469,3 @@ async def build_image(settings: Settings, say: Callable[[str], None]) -> None:
 async def no_file(commit: str, path: str) -> bytes | None:
     """The standard image is made from no file of any repository."""
     return None
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise PortTaken(
-            f"cannot listen on {host}:{port}: {error.strerror}. Stop the program that listens there, or set another `server.port` "
-            "(port 0 picks a free one)."
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
-    from codespar.web.api import create_app
-
-    app = App(settings)
-    await app.start()
-    try:
-        listener = _bind(settings.server.host, settings.server.port)
-    except BaseException:
-        await app.stop()
-        raise
-    address = listener.getsockname()
-    config = uvicorn.Config(
-        create_app(app, now),
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,  # who asks is known by a token, never by a header that a proxy may have set
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
-    server = uvicorn.Server(config)
-    (app.folder / "server.address").write_text(f"http://{address[0]}:{address[1]}\n")
-    # What is there now stays: the collector need not look at it again, and need not look for so little.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    gc.enable()
-    sys.setswitchinterval(0.0005)  # the loop and the writer take turns: neither waits long for the other
-    log.info("server.ready", url=f"http://{address[0]}:{address[1]}", data=str(app.folder))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(_serve_quietly(server, listener))
-    engine = asyncio.create_task(app.start_engine())
-    try:
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping, engine}, return_when=asyncio.FIRST_COMPLETED)
-        if engine.done():
-            engine.result()
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        server.should_exit = True
-        app.bus.close()
-        await asyncio.gather(serving, return_exceptions=True)
-        engine.cancel()
-        await asyncio.gather(engine, return_exceptions=True)
-        await app.stop()
-
-
-async def _serve_quietly(server: uvicorn.Server, listener: socket.socket) -> None:
-    """uvicorn without its own signal handlers: ours decide."""
-    config = server.config
-    if not config.loaded:
-        config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
-    if not server.should_exit:
-        await server.main_loop()
-        await server.shutdown(sockets=[listener])

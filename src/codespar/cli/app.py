@@ -56,7 +56,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 def up(config: ConfigOption = None) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     gc.disable()  # what is imported stays; the server switches it on again
-    from codespar.app import serve
+    from codespar.app.server import serve
     from codespar.config import load_settings
 
     settings = load_settings(config, os.environ)

@@ -307,8 +307,10 @@ def _owner(settings: Settings, name: str, file: str) -> Check:
     if known := [person.name for person in owners if name in person.identities]:
         return Check(f"owner on {name}", True, f"{', '.join(known)} can be recognized there")
     told = f"{file} names no owner's id there; one who was linked by a code does not show here"
+    project = f" --project {settings.projects[0].name}" if settings.projects else ""
+    when = "with the server up" if project else "with the server up and a project linked"
     fix = [
-        "codespar send register   # with the server up; or `register` in `codespar chat`: a one-time code",
+        f"codespar send register{project}   # {when}: a one-time code; `codespar chat` takes `register` too",
         f"# within 10 minutes, send `register <code>` to the bot in a direct message on {name}",
     ]
     if not any(person.identities for person in owners):

@@ -7,14 +7,20 @@ these files; they name the environment variable that holds them. Importing this 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from codespar.channels.platforms import PLATFORMS, Platform, platforms
+from codespar.config.chat import (
+    ChannelRoute,
+    ChannelsSettings,
+    NotificationSettings,
+    ScreeningSettings,
+    section_for,
+)
 from codespar.config.example import EXAMPLE, EXAMPLE_REPOSITORY
 from codespar.config.policies import (
     ApprovalSettings,
@@ -31,7 +37,6 @@ from codespar.config.units import AutonomyLevel, Duration, Memory, Money, Output
 from codespar.config.yaml import ConfigError, Problem, load
 from codespar.domain.base import Value
 from codespar.domain.messages import ChannelName
-from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Role
 from codespar.domain.policy import Policy, Rollbacks
 from codespar.domain.settings import Filled, Section, Variable, WebAddress, variable_name
@@ -39,9 +44,11 @@ from codespar.domain.tasks import Limits
 from codespar.sandbox.base import EnvironmentSetup
 
 __all__ = [
+    "ChannelRoute",
     "ConfigError",
     "LimitSettings",
     "ModelSettings",
+    "NotificationSettings",
     "PersonSettings",
     "ProjectSettings",
     "RepositoryConfig",
@@ -63,24 +70,6 @@ _URL = re.compile(
 def _postgresql(value: str) -> str:
     if not value.startswith(("postgresql://", "postgresql+psycopg://")):
         raise ValueError("must start with postgresql://; leave it out for SQLite in data_dir")
-    return value
-
-
-def _quiet_hours(value: str) -> str:
-    if value != "none" and not re.fullmatch(
-        r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", value, re.ASCII
-    ):
-        raise ValueError("must be two times such as `22:00-08:00`, or `none`")
-    return value
-
-
-def _time_zone(value: str) -> str:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most installations name none
-
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError("must be a time zone such as Europe/Lisbon") from error
     return value
 
 
@@ -219,19 +208,6 @@ class PersonSettings(Section):
     )
 
 
-class ChannelRoute(Section):
-    """A place where a project's team talks to its agent."""
-
-    channel: ChannelName = Field(
-        description="slack, discord, telegram, whatsapp, or another that is set up under `channels`"
-    )
-    conversation: Filled = Field(description="the platform's id of the channel, group or chat")
-    alerts: tuple[AlertKind, ...] = Field(
-        default=(AlertKind.ALL,),
-        description="what this place is told of unasked: tasks, builds, deploys, errors, incidents or all; [] for nothing",
-    )
-
-
 class ProjectSettings(Section):
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="lower-case letters, digits and dashes"
@@ -295,57 +271,6 @@ class PolicySettings(Section):
         """What `authorize` goes by."""
         sections = {name: getattr(self, name) for name in type(self).model_fields if name != "budget"}
         return policy_of(**sections)
-
-
-class NotificationSettings(Section):
-    """How often people are told what they did not ask for."""
-
-    per_hour: int = Field(
-        default=10, ge=1, strict=True, description="unasked messages an hour and place at most"
-    )
-    whatsapp_per_hour: int = Field(default=5, ge=1, strict=True, description="the same on WhatsApp")
-    batch: Duration = Field(
-        default=300.0, description="how long what is not critical is gathered into one message"
-    )
-    quiet_hours: Annotated[str, AfterValidator(_quiet_hours)] = Field(
-        default="22:00-08:00",
-        description="local time in which only what is critical is told; `none` for no such time",
-    )
-    time_zone: Annotated[str, AfterValidator(_time_zone)] | None = Field(
-        default=None, description="the zone of local times, such as Europe/Lisbon; left out: the server's"
-    )
-
-
-class ScreeningSettings(Section):
-    """What is looked for in everything that is said, besides secrets and hidden markup."""
-
-    allowed_hosts: tuple[Filled, ...] = Field(
-        default=(),
-        description="internal hosts, or the domains above them, that may be named without a remark",
-    )
-
-
-class ChannelSections(Section):
-    """`channels`: a section for each chat platform that is set up; the platforms' own settings stand beside their adapters."""
-
-    def configured(self) -> dict[str, Section]:
-        """The platforms that are set up, by name."""
-        sections = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: section for name, section in sections.items() if section is not None}
-
-
-def _channels_section(known: Iterable[Platform]) -> type[ChannelSections]:
-    fields: dict[str, Any] = {
-        one.name: (one.settings | None, Field(default=None, description=f"{one.name}; left out: not used"))
-        for one in known
-    }
-    return create_model("ChannelsSettings", __base__=ChannelSections, **fields)
-
-
-if TYPE_CHECKING:
-    ChannelsSettings = ChannelSections
-else:
-    ChannelsSettings = _channels_section(PLATFORMS)
 
 
 class Settings(Section):
@@ -503,12 +428,9 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
 
 
 def _settings_for(document: Mapping[str, Any]) -> type[Settings]:
-    """The settings with the sections of the chat platforms that the file names and another installed package brings."""
-    named = document.get("channels")
-    known = platforms(named) if isinstance(named, dict) else {}
-    if len(known) <= len(PLATFORMS):
+    channels = section_for(document)
+    if channels is None:
         return Settings
-    channels = _channels_section(known.values())
     return create_model("Settings", __base__=Settings, channels=(channels, Field(default=channels())))
 
 
