@@ -18,11 +18,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES_SECONDS = 30.0  # until a new server must answer
+
+# The same examples on every run, so that a change is judged by itself; `CODESPAR_EXPLORE=1` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None)
+if not os.environ.get("CODESPAR_EXPLORE"):
+    hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,6 +42,7 @@ async def team(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         settings=wanted.get("settings"),
         known=wanted.get("known", True),
         engine=wanted.get("engine", False),
+        routed=wanted.get("routed", True),
     )
     async with made as up:
         yield up
@@ -100,6 +101,51 @@ async def test_a_conversation_that_serves_no_project_is_not_listened_to(team: Te
     await asyncio.sleep(0.5)
     assert slack.seen() == []
     assert await team.app.store.read(lambda unit: unit.projects_with_pending()) == []
+
+
+@on("slack", "telegram", routed=False)
+async def test_a_conversation_is_linked_and_unlinked_by_who_may(team: Team) -> None:
+    for platform in team.platforms.values():
+        await platform.say("grace", "link shop")
+        await asyncio.sleep(0.5)
+        assert platform.seen() == [], "the operator is not listened to"
+        await platform.say("marcus", "link shop")
+        await team.sees(platform.name, "This conversation serves shop")
+        await platform.say("grace", "status")
+        await team.sees(platform.name, "0/3 tasks")
+        await platform.say("marcus", "unlink")
+        await team.sees(platform.name, "does not serve shop any more")
+        before = len(platform.seen())
+        await platform.say("marcus", "status")
+        await asyncio.sleep(0.3)
+        assert len(platform.seen()) == before
+
+
+@on("slack", routed=False)
+async def test_a_path_on_the_server_is_not_linked_from_chat(team: Team) -> None:
+    slack = team.platforms["slack"]
+    await slack.say("marcus", "link /etc")
+    shown = await team.sees("slack", "Nothing was linked")
+    assert "neither a project" in shown.text and "shop" in shown.text
+
+
+async def test_the_first_owner_comes_by_the_code_that_the_first_start_prints(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slack = FAKES["slack"]()
+    async with Team(
+        tmp_path / "house", [slack], repository(tmp_path / "shop.git"), known=False, settings={"people": []}
+    ) as team:
+        code = CODE.search(capfd.readouterr().err)
+        assert code
+        await slack.say("olga", f"register {code[1]}", direct=True)
+        await team.sees("slack", "here too", "direct:olga")
+        await slack.say("olga", "whoami", direct=True)
+        assert "Role: owner" in (await team.sees("slack", "Known on", "direct:olga")).text
+        await team.down()
+        await team.up()
+        assert not CODE.search(capfd.readouterr().err), "the owner is known now"
+    assert slack.refusals == []
 
 
 @on("slack", "whatsapp", known=False)

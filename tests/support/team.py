@@ -35,6 +35,7 @@ class Team:
         settings: dict[str, Any] | None = None,
         known: bool = True,
         slots: int = 3,
+        routed: bool = True,
     ) -> None:
         self.folder = folder
         self.platforms = {platform.name: platform for platform in platforms}
@@ -45,6 +46,7 @@ class Team:
         self._settings = settings or {}
         self._known = known
         self._slots = slots
+        self._routed = routed
         self._before: dict[str, str | None] = {}
 
     async def __aenter__(self) -> Team:
@@ -105,7 +107,9 @@ class Team:
             for name, role in PEOPLE.items()
         ]
         rooms = [
-            {"channel": platform.name, "conversation": platform.room} for platform in self.platforms.values()
+            {"channel": platform.name, "conversation": platform.room}
+            for platform in self.platforms.values()
+            if self._routed
         ]
         document = {
             "data_dir": "data",

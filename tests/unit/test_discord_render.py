@@ -15,7 +15,6 @@ from codespar.channels.discord.markup import clean, escape, name
 from codespar.channels.discord.render import asked, custom_id, form, render
 from codespar.domain.messages import (
     Action,
-    Attachment,
     Block,
     FieldLine,
     Link,
@@ -24,6 +23,7 @@ from codespar.domain.messages import (
     Tone,
 )
 from support.platforms.discord_rules import check_message, check_modal, pings, read
+from support.responses import attached
 
 NASTY = (
     "@everyone <@1> <@&2> <#3> </deploy:4> <t:1:R>",
@@ -69,7 +69,7 @@ responses = st.builds(
         max_size=30,
     ).map(tuple),
     attachments=st.lists(
-        st.builds(Attachment, name=words, media_type=words, size=st.just(7), sha256=words), max_size=2
+        st.builds(attached, name=words, media_type=words, size=st.just(7), sha256=words), max_size=2
     ).map(tuple),
     agent=st.none() | words,
 )

@@ -16,7 +16,6 @@ from codespar.channels.slack.normalize import Question
 from codespar.channels.slack.render import form, render
 from codespar.domain.messages import (
     Action,
-    Attachment,
     Block,
     FieldLine,
     Link,
@@ -26,6 +25,7 @@ from codespar.domain.messages import (
 )
 from support.platforms.slack import check_message
 from support.platforms.slack_rules import check_view, said
+from support.responses import attached
 
 NASTY = [
     "",
@@ -74,7 +74,7 @@ responses = st.builds(
         max_size=4,
     ).map(tuple),
     attachments=st.lists(
-        st.builds(Attachment, name=short, media_type=st.just("x/y"), size=st.just(7), sha256=st.just("0")),
+        st.builds(attached, name=short, media_type=st.just("x/y"), size=st.just(7), sha256=st.just("0")),
         max_size=2,
     ).map(tuple),
     agent=st.none() | short,

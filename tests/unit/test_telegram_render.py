@@ -16,7 +16,6 @@ from codespar.channels.telegram.questions import Question
 from codespar.channels.telegram.render import render
 from codespar.domain.messages import (
     Action,
-    Attachment,
     Block,
     FieldLine,
     Link,
@@ -26,6 +25,7 @@ from codespar.domain.messages import (
 )
 from support.platforms.telegram import check_message, pings
 from support.platforms.telegram_rules import parse_html
+from support.responses import attached
 
 NASTY = [
     "", " \n ", "@everyone", "@codespar_bot x", "a@b.org", "<b>", "</pre>", "</code></pre><b>", "&lt;", "&", "a < b > c",
@@ -54,7 +54,7 @@ responses = st.builds(
     links=st.lists(st.builds(Link, label=texts, url=st.one_of(texts, st.sampled_from(["https://example.com/a?b=1&c=\"", "javascript:alert(1)", "https://a b", "tg://user?id=1"]))), max_size=4).map(tuple),
     progress=st.none() | st.builds(Progress, phase=texts, turns=st.integers(0, 99)),
     actions=st.lists(st.builds(Action, label=labels, command=commands, style=st.sampled_from(["default", "primary", "danger", "x"]), asks=texts), max_size=6).map(tuple),
-    attachments=st.lists(st.builds(Attachment, name=texts, media_type=st.just("x/y"), size=st.integers(0, 9), sha256=st.just("0")), max_size=2).map(tuple),
+    attachments=st.lists(st.builds(attached, name=texts, media_type=st.just("x/y"), size=st.integers(0, 9), sha256=st.just("0")), max_size=2).map(tuple),
     agent=st.none() | texts,
 )  # fmt: skip
 

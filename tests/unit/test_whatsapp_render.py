@@ -21,7 +21,6 @@ from codespar.channels.whatsapp.outgoing import envelope, short_key, template
 from codespar.channels.whatsapp.render import JOINER, clean, escape, render, unescape
 from codespar.domain.messages import (
     Action,
-    Attachment,
     Block,
     FieldLine,
     Link,
@@ -30,6 +29,7 @@ from codespar.domain.messages import (
     Tone,
 )
 from support.platforms.whatsapp import check_message, reads_as
+from support.responses import attached
 
 NASTY = [
     "",
@@ -74,7 +74,7 @@ responses = st.builds(
         max_size=13,
     ).map(tuple),
     attachments=st.lists(
-        st.builds(Attachment, name=texts, media_type=st.just("x/y"), size=st.just(3), sha256=st.just("0")),
+        st.builds(attached, name=texts, media_type=st.just("x/y"), size=st.just(3), sha256=st.just("0")),
         max_size=1,
     ).map(tuple),
     agent=st.none() | texts,
@@ -148,8 +148,10 @@ def test_no_visible_character_of_any_field_is_lost(response: NormalizedResponse,
     wanted += [text for action in response.actions for text in (action.label, action.command)]
     wanted += [file.name for file in response.attachments]
     wanted += [response.progress.phase] if response.progress else []
-    for text in wanted:
-        assert marks(text).replace("```", "") in shown
+    for (
+        text
+    ) in wanted:  # a fence of ours has backticks too; that theirs are kept, the escaping's own test shows
+        assert marks(text).replace("`", "") in shown.replace("`", "")
 
 
 @given(text=st.one_of(texts, st.text(alphabet="*_~`>-1.a \n", max_size=30)))

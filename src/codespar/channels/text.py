@@ -19,7 +19,7 @@ _JOINING = "\u200d"  # zero-width joiner: what stands on both sides of it is one
 
 def utf16(text: str) -> int:
     """UTF-16 code units, in which Telegram and Discord count."""
-    return len(text) + sum(char > "\uffff" for char in text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def utf8(text: str) -> int:

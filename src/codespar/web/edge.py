@@ -47,6 +47,10 @@ def choose_project(house: House, name: str | None) -> str:
     if name in names:
         return str(name)
     known = ", ".join(names) or "none is linked yet"
+    if name is None and not names:
+        raise ApiError(
+            422, "project_needed", "no project is linked yet", "`codespar link <repository>` first"
+        )
     if name is None:
         raise ApiError(422, "project_needed", "several projects are linked: say which", f"one of: {known}")
     raise ApiError(404, "no_such_project", f"there is no project {name}", f"one of: {known}")

@@ -36,19 +36,21 @@ _MARKS = {Tone.SUCCESS: "✅ ", Tone.FAILURE: "❌ ", Tone.WARNING: "⚠️ ", T
 _FENCE = "```"
 INLINE_BLOCK = 1500  # UTF-16 units of a block that is shown in the text; a longer one is a document
 _BRIEF = 500
+_UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]")  # what is worth a look; most texts have little of it
 
 
 def clean(text: str) -> str:
     """The text without what is invisible and could mislead or be refused: controls, lone surrogates, direction overrides, our escape."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    return "".join(
-        char
-        for char in unified
-        if char in "\n\t"
-        or char in _KEPT
-        or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
-        or _TAGS.match(char)
+    return _UNUSUAL.sub(_kept, unified)
+
+
+def _kept(found: re.Match[str]) -> str:
+    char = found[0]
+    harmless = (
+        char in _KEPT or unicodedata.category(char) not in ("Cc", "Cf", "Cs") or _TAGS.match(char) is not None
     )
+    return char if harmless else ""
 
 
 def visible(text: str) -> bool:
