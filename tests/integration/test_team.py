@@ -148,6 +148,30 @@ async def test_the_first_owner_comes_by_the_code_that_the_first_start_prints(
     assert slack.refusals == []
 
 
+@on("telegram", known=False)
+async def test_a_stranger_who_writes_directly_learns_nothing(team: Team) -> None:
+    """A bot can be written to by the whole world."""
+    telegram = team.platforms["telegram"]
+    for text in ("status", "shop status", "all status", "list projects", "approve", "queue", "link shop"):
+        before = len(telegram.seen("direct:rex"))
+        await telegram.say("rex", text, direct=True)
+        await team.until(lambda before=before: len(telegram.seen("direct:rex")) > before)
+    told = [one.text for one in telegram.seen("direct:rex")]
+    assert all("You are not known here" in text for text in told)
+    assert not any("shop.git" in text or "0/3" in text for text in told)
+    await telegram.say("rex", "whoami", direct=True)
+    await team.sees("telegram", "Role: read-only", "direct:rex")
+
+
+@on("slack")
+async def test_a_message_that_is_too_long_is_refused_whole(team: Team) -> None:
+    slack = team.platforms["slack"]
+    await slack.say("grace", "instruct " + "x" * 33_000)
+    shown = await team.sees("slack", "too long")
+    assert "33009" in shown.text and "attach it" in shown.text
+    assert await team.app.store.read(lambda unit: unit.tasks("shop")) == []
+
+
 @on("slack", "whatsapp", known=False)
 async def test_a_person_is_linked_across_channels_by_one_time_codes(team: Team) -> None:
     """The owner at the command line invites Ada; she is known on Slack by the code, and on WhatsApp by one made on Slack."""

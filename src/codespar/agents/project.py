@@ -13,6 +13,7 @@ from typing import Any
 
 from codespar.agents import cards, consent, controls, people, places, tasking
 from codespar.agents.answers import ANSWERS, not_configured, not_understood
+from codespar.agents.frontdesk import MAX_CONTENT
 from codespar.agents.turn import Bench, Facts, Turn, who_asks
 from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
@@ -36,12 +37,13 @@ from codespar.domain.people import Person, may
 from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
-from codespar.store.base import Incoming, Intent, Store, Unit
+from codespar.store.base import PULLED, Incoming, Intent, Store, Unit
 
 ANYWHERE = frozenset(
     {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
 )
 """The commands that need no project."""
+FOR_STRANGERS = frozenset({"help", "whoami", "register"})  # in a direct message of somebody we do not know
 Keep = Callable[[str, tuple[Offered, ...]], Awaitable[tuple[Attachment, ...]]]  # of a channel
 LinkRepository = Callable[
     [str, Person], Awaitable[tuple[str, str]]
@@ -104,7 +106,9 @@ class ProjectAgent:
         aliases = self._bench.aliases()
         command = parse(incoming.message.content, aliases=aliases)
         interpretation = None
-        if isinstance(command, NotUnderstood) and command.command is None and self._understanding is not None:
+        known = incoming.person is not None  # a model is paid for: it is not asked about what strangers write
+        lost = isinstance(command, NotUnderstood) and command.command is None
+        if self._understanding is not None and known and lost:
             person = await self._store.read(lambda unit: who_asks(unit, incoming))
             interpretation = await self._understanding.read(incoming, person, aliases)
             if (meant := as_command(interpretation, aliases)) is not None:
@@ -218,6 +222,12 @@ class ProjectAgent:
     def decide(self, unit: Unit, incoming: Incoming, understood: Understood, now: datetime) -> None:
         """One turn. Everything it writes is in `unit`."""
         command = understood.command
+        length = incoming.message.metadata.get("length")
+        if isinstance(length, int) and length > MAX_CONTENT:
+            told = f"It has {length} characters, and {MAX_CONTENT} are read at most; nothing was done."
+            card = cards.refused("That message is too long", told, "attach it as a file")
+            unit.say(incoming.project, incoming.thread, f"in{incoming.id}:1", card, now, incoming.id)
+            return
         if isinstance(command, NotUnderstood):
             card = not_understood(command, understood.interpretation)
             unit.say(incoming.project, incoming.thread, f"in{incoming.id}:1", card, now, incoming.id)
@@ -233,6 +243,11 @@ class ProjectAgent:
     def carry_out(self, turn: Turn) -> bool:
         """Do what the command says, if it may be done. False: it was not, and the turn has said why."""
         name = turn.command.name
+        if self._is_stranger(turn) and name not in FOR_STRANGERS:
+            told = "I do not know you yet, and answer in direct messages only to people I know."
+            able = "send `register <code>` with a code from an owner (`invite <your name> <role>` makes one)"
+            turn.say(cards.refused("You are not known here", told, able))
+            return False
         project = turn.unit.project(turn.project) if turn.project else None
         everywhere = name in ANYWHERE or turn.command.args.scope == "all" or name == "link"
         if project is None and not everywhere:
@@ -279,20 +294,17 @@ class ProjectAgent:
             ),
         )
 
+    def _is_stranger(self, turn: Turn) -> bool:
+        """Anybody on the platform can write to the bot directly; what a team's own channel may see, they may not."""
+        alone = turn.direct and turn.channel not in PULLED and turn.approval is None
+        return alone and turn.unit.person(turn.person.id) is None
+
     def _which_project(self, turn: Turn) -> None:
         linked = ", ".join(found.name for found in turn.unit.projects())
         if turn.project:
             turn.say(
                 cards.refused(
                     "No such project", f"{turn.project} is not linked here.", f"linked are: {linked}"
-                )
-            )
-            return
-        if turn.unit.person(turn.person.id) is None:
-            told = "I do not know you yet."
-            turn.say(
-                cards.refused(
-                    "You are not known here", told, "send `register <code>` with a code from an owner"
                 )
             )
             return
