@@ -74,7 +74,7 @@ class Team:
         await self.app.start()
         if self._engine:
             await self.app.start_engine()
-        await self.until(lambda: set(self.app.channel_states().values()) <= {"connected"}, 20)
+        await self.until(lambda: set(self.app.channel_states().values()) <= {"connected"}, 60)
 
     async def down(self) -> None:
         await self.app.stop()
@@ -139,7 +139,7 @@ class Team:
         return found
 
     async def sees(
-        self, platform: str, words: str, conversation: str | None = None, seconds: float = 15
+        self, platform: str, words: str, conversation: str | None = None, seconds: float = 25
     ) -> Shown:
         """The newest message on a platform that has these words in it, as soon as there is one."""
 
