@@ -88,11 +88,12 @@ def help_(turn: Turn) -> None:
 
 
 def logs(turn: Turn) -> None:
-    entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project)
+    entries = turn.unit.audit_entries(turn.command.args.count or 20, turn.project or None)
     lines = "\n".join(f"{e['at'][:19]} {e['actor']} {e['action']} {e['subject']}" for e in entries)
     turn.say(
         NormalizedResponse(
-            title=f"📋 Activity of {turn.project}", blocks=(Block(text=lines or "nothing yet"),)
+            title=f"📋 Activity of {turn.project or 'all projects'}",
+            blocks=(Block(text=lines or "nothing yet"),),
         )
     )
 

@@ -269,7 +269,11 @@ class App:
             return None
         from codespar.models.interpreter import ModelInterpreter  # most installations use none
 
-        self._interpreter = ModelInterpreter(self.settings.model, os.environ)
+        self._interpreter = ModelInterpreter(
+            self.settings.model,
+            os.environ,
+            on_use=lambda use: log.info("understanding.used", **use.model_dump(mode="json")),
+        )
         return Understanding(self._interpreter)
 
     async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
