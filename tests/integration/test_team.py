@@ -28,7 +28,6 @@ from support.repositories import git, repository
 from support.team import Team
 
 CODE = re.compile(r"\b([0-9A-Z]{4}-[0-9A-Z]{4})\b")
-GROUPS = ("slack", "discord", "telegram")  # WhatsApp has no rooms: there everything is direct
 
 
 @pytest.fixture

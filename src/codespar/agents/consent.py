@@ -96,12 +96,10 @@ def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:
     return tuple(places)
 
 
-def pending(
-    unit: Unit, turn_project: str, now: datetime, allowed: Callable[[Approval], bool]
-) -> list[Approval]:
-    """The approvals that wait for somebody's vote: of the project, or of all where none is meant."""
-    found = unit.approvals(turn_project or None, ApprovalState.PENDING.value)
-    return [one for one in found if now < one.expires_at and allowed(one)]
+def pending(unit: Unit, project: str, now: datetime, person: Person) -> list[Approval]:
+    """The approvals that wait for the person's vote: of the project, or of all where none is meant."""
+    found = unit.approvals(project or None, ApprovalState.PENDING.value)
+    return [one for one in found if now < one.expires_at and may(person.role, one.permission)]
 
 
 def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
@@ -143,9 +141,7 @@ def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
 def _chosen(turn: Turn) -> Approval | None:
     token = turn.command.args.token
     if token is None:
-        waiting = pending(
-            turn.unit, turn.project, turn.now, lambda one: may(turn.person.role, one.permission)
-        )
+        waiting = pending(turn.unit, turn.project, turn.now, turn.person)
         if len(waiting) != 1:
             told = ", ".join(f"`{one.token}` ({one.action_summary})" for one in waiting)
             title = "Which one?" if waiting else "Nothing to approve"

@@ -19,7 +19,7 @@ from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
 from codespar.channels.base import Offered
 from codespar.codeindex.base import CodeIndex
-from codespar.domain.approvals import Approval, ApprovalState
+from codespar.domain.approvals import Approval
 from codespar.domain.autonomy import (
     Action,
     Ask,
@@ -37,7 +37,7 @@ from codespar.domain.people import Person, may
 from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
-from codespar.store.base import PULLED, Incoming, Intent, Store, Unit
+from codespar.store.base import PULLED, Incoming, Intent, Project, Store, Unit
 
 ANYWHERE = frozenset(
     {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
@@ -131,7 +131,7 @@ class ProjectAgent:
         project = command.project or incoming.project
         try:
             if vote:
-                return await self._facts_of_approval(project, command.args.token)
+                return await self._facts_of_approval(project, command.args.token, person)
             if command.name == "link":
                 name, repository = await self._link(command.args.target or "", person)
                 return Facts(text=name, title=repository)
@@ -142,13 +142,13 @@ class ProjectAgent:
         except CodesparError as error:
             return Facts(problem=str(error))
 
-    async def _facts_of_approval(self, project: str, token: str | None) -> Facts | None:
+    async def _facts_of_approval(self, project: str, token: str | None, person: Person) -> Facts | None:
         """What the approved command would work on now, to be compared with what its request showed."""
 
-        def find(unit: Unit) -> Any:
+        def find(unit: Unit) -> Approval | None:
             if token is not None:
                 return unit.approval(token)
-            waiting = unit.approvals(project or None, ApprovalState.PENDING.value)
+            waiting = consent.pending(unit, project, self._clock(), person)
             return waiting[0] if len(waiting) == 1 else None
 
         approval = await self._store.read(find)
@@ -253,7 +253,7 @@ class ProjectAgent:
         if project is None and not everywhere:
             self._which_project(turn)
             return False
-        decision = self._authorize(turn)
+        decision = self._authorize(turn, project)
         if decision.verdict is AuthorizationVerdict.DENY:
             turn.record("denied", name, {"rule": decision.rule, "reason": decision.reason})
             able = ", ".join(role.value for role in decision.who_could)
@@ -271,20 +271,13 @@ class ProjectAgent:
         handler(turn)
         return True
 
-    def _authorize(self, turn: Turn) -> Decision:
-        project = turn.unit.project(turn.project) if turn.project else None
+    def _authorize(self, turn: Turn, project: Project | None) -> Decision:
         command = turn.command
         risk = Risk.LOW if command.permission is None else command.spec.risk
         return authorize(
             turn.person,
             Action(name=command.name, permission=command.permission, risk=risk, level=command.args.level),
-            Resource(
-                project=turn.project,
-                autonomy=project.autonomy if project else 0,
-                paused=bool(project and project.paused),
-                environment=command.args.environment,
-                paths=turn.facts.paths if turn.facts else (),
-            ),
+            _resource(turn, turn.project, project, command),
             Context(
                 at=turn.now,
                 policy=self._bench.policy(),
@@ -323,7 +316,8 @@ class ProjectAgent:
 
     def _propose(self, turn: Turn) -> None:
         """Show what was understood before it changes anything. Whoever could not give the command is told so at once."""
-        decision = self._authorize(turn)
+        project = turn.unit.project(turn.project) if turn.project else None
+        decision = self._authorize(turn, project)
         if decision.verdict is AuthorizationVerdict.DENY or turn.command.permission is None:
             self.carry_out(turn)
             return
@@ -352,13 +346,7 @@ class ProjectAgent:
                 risk=risk,
                 level=command.args.level if command else None,
             ),
-            Resource(
-                project=approval.project,
-                autonomy=project.autonomy if project else 0,
-                paused=bool(project and project.paused) and command is not None,
-                environment=command.args.environment if command else None,
-                paths=turn.facts.paths if turn.facts else (),
-            ),
+            _resource(turn, approval.project, project, command),
             Context(at=turn.now, policy=self._bench.policy(), channel=turn.channel),
         )
 
@@ -416,3 +404,14 @@ class ProjectAgent:
         thread = Thread.model_validate(payload["thread"])
         await self._store.write(lambda unit: unit.say(project, thread, key, card, now))
         return card.title
+
+
+def _resource(turn: Turn, name: str, project: Project | None, command: Command | None) -> Resource:
+    """What the command is done to. A question of a task (no command) is answered while its project is paused, too."""
+    return Resource(
+        project=name,
+        autonomy=project.autonomy if project else 0,
+        paused=bool(project and project.paused) and command is not None,
+        environment=command.args.environment if command else None,
+        paths=turn.facts.paths if turn.facts else (),
+    )
