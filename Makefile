@@ -1,7 +1,7 @@
 # Every way in. `make` alone lists them; each target sets up what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean docker postgres
+.PHONY: help setup demo test check format bench lock clean docker postgres github
 MAKEFLAGS += --no-print-directory
 
 # Taken as they were typed: a dollar sign in a task is a dollar sign.
@@ -28,7 +28,10 @@ postgres:
 demo: setup docker ## four tasks at once, from message to pull request; REPO=<path or URL> TASK="…" for your own, KEEP=1 leaves the server up
 	@scripts/demo.sh
 
-test: setup docker postgres ## all tests, with Docker and PostgreSQL
+github: setup
+	@scripts/ensure_github.sh
+
+test: setup docker postgres github ## all tests, with Docker, PostgreSQL and the programs that play GitHub
 	@.venv/bin/python -m pytest
 
 check: setup ## format, lint, types, import rules, documents: before every commit

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aiohttp import web
 
+_FINISHED = {"max_tokens": "length", "refusal": "content_filter"}
 KEY = "sk-ant-api03-" + "k" * 40
 
 
@@ -29,14 +31,38 @@ class Reply:
     seconds: float = 0.0
     cut: bool = False  # the connection breaks before the answer
     tokens: tuple[int, int] = (700, 40)
+    tool: str | None = None  # the one to call, where several are offered
+    stop: str | None = None  # the Messages API's stop reason; None: as an answer of this kind ends
+    more: tuple[dict[str, Any], ...] = ()  # arguments of further calls of the tool in the same answer
+    cached: tuple[int, int] = (0, 0)  # tokens written to the cache, and read from it
 
 
 def command(line: str, *, why: str = "Because you asked.", confident: bool = True) -> Reply:
     return Reply({"command": line, "why": why, "confident": confident})
 
 
+def found(title: str, path: str = "app.py", line: int = 2, **fields: Any) -> dict[str, Any]:
+    """A finding as a model that reviews gives it."""
+    finding = {"path": path, "start_line": line, "end_line": line, "side": "new", "severity": "medium"}
+    said = {"category": None, "title": title, "why": "By the code.", "failing_case": "f(0) fails"}
+    return finding | said | fields
+
+
+def report(*findings: dict[str, Any], summary: str = "", **fields: Any) -> Reply:
+    """What a model that reviews answers for a concern; `fields` are those that nobody asked for."""
+    arguments = {"findings": list(findings), "summary": summary}
+    return Reply(arguments | fields, tool="report_findings")
+
+
+def judged(refuted: bool, why: str = "Line 3 checks it.") -> Reply:
+    """What it answers when it is to refute a finding."""
+    return Reply({"refuted": refuted, "why": why}, tool="judge_finding")
+
+
 class ModelApi:
-    """Use it as an async context manager. `requests` are the bodies that were accepted, as they came."""
+    """Use it as an async context manager. `requests` are the bodies that were accepted, as they came; `under_way` is, for each call, how
+    many were being answered when it had come, itself among them.
+    """
 
     def __init__(self, *replies: Reply, key: str = KEY) -> None:
         self._replies = list(replies)
@@ -45,9 +71,11 @@ class ModelApi:
         self.url = ""
         self.requests: list[dict[str, Any]] = []
         self.calls = 0
+        self.under_way: list[int] = []
+        self._answering = 0
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=4 * 1024**2)
+        app = web.Application(client_max_size=4 * 1024**2, middlewares=[self._counted])
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/chat/completions", self._completions)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -59,6 +87,17 @@ class ModelApi:
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _counted(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self._answering += 1
+        self.under_way.append(self._answering)
+        try:
+            return await handler(request)
+        finally:
+            self._answering -= 1
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         reply = self._next()
@@ -78,10 +117,10 @@ class ModelApi:
             return failed
         content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
         if reply.arguments is not None:
-            (name,) = tools
-            content.append(
-                {"type": "tool_use", "id": f"toolu_{self.calls}", "name": name, "input": reply.arguments}
-            )
+            name = _tool(reply, list(tools))
+            for place, given in enumerate((reply.arguments, *reply.more)):
+                use = {"type": "tool_use", "id": f"toolu_{self.calls}_{place}", "name": name}
+                content.append(use | {"input": given})
         return web.json_response(
             {
                 "id": f"msg_{self.calls}",
@@ -89,9 +128,14 @@ class ModelApi:
                 "role": "assistant",
                 "model": body["model"],
                 "content": content,
-                "stop_reason": "tool_use" if reply.arguments is not None else "end_turn",
+                "stop_reason": reply.stop or ("tool_use" if reply.arguments is not None else "end_turn"),
                 "stop_sequence": None,
-                "usage": {"input_tokens": reply.tokens[0], "output_tokens": reply.tokens[1]},
+                "usage": {
+                    "input_tokens": reply.tokens[0],
+                    "output_tokens": reply.tokens[1],
+                    "cache_creation_input_tokens": reply.cached[0],
+                    "cache_read_input_tokens": reply.cached[1],
+                },
             }
         )
 
@@ -108,13 +152,20 @@ class ModelApi:
             return failed
         message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
         if reply.arguments is not None:
-            (name,) = tools
-            call = {"name": name, "arguments": json.dumps(reply.arguments)}
-            message["tool_calls"] = [{"id": f"call_{self.calls}", "type": "function", "function": call}]
+            name = _tool(reply, tools)
+            message["tool_calls"] = [
+                {
+                    "id": f"call_{self.calls}_{place}",
+                    "type": "function",
+                    "function": {"name": name, "arguments": json.dumps(given)},
+                }
+                for place, given in enumerate((reply.arguments, *reply.more))
+            ]
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": "tool_calls" if reply.arguments is not None else "stop",
+            "finish_reason": _FINISHED.get(reply.stop or "")
+            or ("tool_calls" if reply.arguments is not None else "stop"),
         }
         used = {"prompt_tokens": reply.tokens[0], "completion_tokens": reply.tokens[1]}
         return web.json_response(
@@ -142,6 +193,15 @@ class ModelApi:
             return None
         shape = _anthropic_error if request.path == "/v1/messages" else _openai_error
         return shape(reply.status, reply.kind, reply.message, reply.headers)
+
+
+def _tool(reply: Reply, offered: list[str]) -> str:
+    """The tool to call: the one that the reply names, which must have been offered, or the only one."""
+    if reply.tool is None:
+        (name,) = offered
+        return name
+    assert reply.tool in offered, f"{reply.tool} is not among {offered}"
+    return reply.tool
 
 
 def _bearer(request: web.Request) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -56,6 +57,34 @@ def test_identifiers_are_split_into_their_words(identifier: str, expected: tuple
 def test_what_is_not_text_of_ours_is_kept_without_content(data: bytes | None) -> None:
     content = extract(Source("k", "python", data))
     assert (content.text, content.symbols, content.words) == (b"", (), "")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("python", "@a\n@b(\n  1)\nasync def go(\n  x,\n):\n    return 1\n\n\nX = [\n 1,\n]\n", {"go": (1, 7), "X": (10, 12)}),
+        ("c", "static int\ngo(int a)\n{\n  return 0;\n}\nint *far(void);\n", {"go": (1, 5), "far": (6, 6)}),
+        ("cpp", "template <class T>\nint A<T>::go(int a)\n{\n  return 0;\n}\n", {"go": (1, 5)}),
+        ("typescript", "@Dec()\nexport class A {\n  go() {\n  }\n}\nexport const f = () => {\n};\n", {"A": (1, 5), "go": (3, 4), "f": (6, 7)}),
+        ("go", "package p\n\nfunc (s *S) Run(\n\ta int,\n) {\n}\n", {"Run": (3, 6)}),
+        ("rust", "#[derive(A)]\n#[b]\nstruct S {\n}\n", {"S": (1, 4)}),
+        ("ruby", "class A\n  def go\n    1\n  end\nend\n", {"A": (1, 5), "go": (2, 4)}),
+        ("php", "<?php\n#[A]\nfunction go()\n{\n}\n", {"go": (2, 5)}),
+        ("javascript", "function go() {\r\n}\r\n", {"go": (1, 2)}),
+        ("python", "def go():\n  return 1", {"go": (1, 2)}),
+    ],
+)  # fmt: skip
+def test_a_definition_reaches_from_what_decorates_it_to_its_end(
+    language: str, text: str, expected: dict[str, tuple[int, int]]
+) -> None:
+    symbols = extract(Source("k", language, text.encode())).symbols
+    assert {name: (line - above, line + below) for name, _, line, _, above, below in symbols} == expected
+
+
+def test_a_file_of_very_many_definitions_takes_no_more_time_for_each() -> None:
+    started = time.perf_counter()
+    assert len(extract(Source("k", "python", b"def go(): ...\n" * 20_000)).symbols) == 5000
+    assert time.perf_counter() - started < 5
 
 
 def test_broken_syntax_and_broken_encoding_still_give_words() -> None:

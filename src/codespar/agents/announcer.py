@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from codespar.domain.messages import NormalizedResponse
-from codespar.domain.notifications import AlertKind, Plan, Rules, digest, due
+from codespar.domain.notifications import AlertKind, Place, Plan, Rules, digest, due, told_key
 from codespar.domain.tasks import Thread
 from codespar.store.base import Store, Unit
 
@@ -33,13 +33,30 @@ def announce(
     now: datetime,
     *,
     critical: bool = False,
+    standing: bool = False,
     but: tuple[str, str] | None = None,
 ) -> None:
-    """Have every place of the project that takes this kind told. `but` leaves out one conversation: the one that knows already."""
-    for route in unit.routes(project):
-        place = route.place
-        if place.takes(kind) and (route.channel, route.conversation) != but:
-            unit.announce(project, place.key, _key(key, place.key), kind, critical, card, now)
+    """Have every place of the project that takes this kind told. `but` leaves out one conversation: the one that knows already.
+
+    What is `standing` can be changed by `amend` under the same key.
+    """
+    for place in places_of(unit, project, kind):
+        if (place.channel, place.conversation) != but:
+            unit.announce(project, place.key, _key(key, place.key), kind, critical, card, now, standing)
+
+
+def amend(unit: Unit, project: str, card: NormalizedResponse, key: str, now: datetime) -> bool:
+    """Put a card in the place of a standing announcement wherever that was told. False when it was told nowhere."""
+    places = {place.key for place in places_of(unit, project, AlertKind.ALL, whatever=True)}
+    changed = [unit.amend(_key(key, place), card, now) for place in sorted(places)]
+    return any(changed)
+
+
+def places_of(unit: Unit, project: str, kind: AlertKind, *, whatever: bool = False) -> list[Place]:
+    """Where the project's people are told of this kind: its conversations, and its channel in every terminal. `whatever`: all of them."""
+    terminal = Place(channel="cli", conversation=project, alerts=(AlertKind.ALL,))
+    places = [terminal, *(route.place for route in unit.routes(project) if route.source != "host")]
+    return [place for place in places if whatever or place.takes(kind)]
 
 
 def _key(key: str, place: str) -> str:
@@ -93,7 +110,7 @@ class Announcer:
                 at = now + timedelta(microseconds=number)  # told apart, so that each counts under the limit
                 unit.tell(batch, at)
                 card = digest(batch, self._rules.local)
-                unit.say(batch[0].project, thread, f"told:{batch[0].id}", card, now)
+                unit.say(batch[0].project, thread, told_key(batch[0].id), card, now)
             return plan
 
         return (await self._store.write(write)).next_at

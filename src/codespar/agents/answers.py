@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codespar.agents import board, cards
+from codespar.agents import board, buildcards, cards
+from codespar.agents.reviews import agent_of
 from codespar.agents.turn import Turn
 from codespar.domain.commands import COMMANDS, CommandSpec, NotUnderstood
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
+from codespar.domain.reviews import ReviewState
 from codespar.domain.slots import position, queue, running
 from codespar.domain.tasks import money
 from codespar.models.base import Interpretation
@@ -32,22 +34,31 @@ def status(turn: Turn) -> None:
         turn.say(NormalizedResponse(title="📊 All projects", fields=tuple(lines)))
         return
     if args.scope == "build":
-        turn.say(later("Build status", "watching builds comes with the GitHub adapter"))
+        watch = turn.unit.watch(turn.project)
+        under_way = [run for run in turn.unit.runs(turn.project, limit=30) if run.conclusion is None]
+        standings = turn.unit.standings(turn.project)
+        turn.say(buildcards.overview(turn.project, standings, under_way, watch.problem, turn.now))
         return
     tasks = turn.unit.open_tasks(turn.project)
     agent = turn.unit.agent(board.project_agent(turn.project))
     overview = cards.queue_overview(tasks, turn.max_tasks)
+    running_reviews = [
+        FieldLine(name=one.id, value=f"reviews PR #{one.number} {one.title}".rstrip())
+        for one in turn.unit.reviews(turn.project)
+        if one.state is ReviewState.RUNNING
+    ]
     state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
     turn.say(
         overview.evolve(
             title=f"📊 {turn.project}: {len(running(tasks))}/{turn.max_tasks} tasks",
-            fields=(state, *overview.fields),
+            fields=(state, *overview.fields, *running_reviews),
         )
     )
 
 
 def status_of(turn: Turn, id: str) -> NormalizedResponse:
-    agent, task = turn.unit.agent(id), turn.unit.task(id)
+    review, task = turn.unit.review(id), turn.unit.task(id)
+    agent = turn.unit.agent(agent_of(review) if review else id)
     if agent is None or agent.project != turn.project:
         return cards.refused(
             "No such agent", f"{id} is not an agent of {turn.project}.", "`status` lists those that live"
@@ -67,6 +78,11 @@ def status_of(turn: Turn, id: str) -> NormalizedResponse:
         )
         if task.result and task.result.pr_number:
             lines.append(FieldLine(name="PR", value=f"#{task.result.pr_number} {task.result.pr_title}"))
+    if review is not None:
+        lines.append(FieldLine(name="PR", value=f"#{review.number} {review.title}"))
+        lines.append(FieldLine(name="Commit", value=review.head_commit[:12]))
+        said = review.verdict.value if review.verdict else "; ".join(review.problems)
+        lines.append(FieldLine(name="Review", value=f"{review.state}{f': {said}' if said else ''}"))
     return NormalizedResponse(title=f"📊 {id}", fields=tuple(lines), agent=id)
 
 
@@ -136,16 +152,6 @@ def audit(turn: Turn) -> None:
     logs(turn)
 
 
-def memory(turn: Turn) -> None:
-    done = turn.unit.tasks(turn.project, limit=10)
-    lines = tuple(
-        FieldLine(name=task.id, value=f'{task.status.value}: "{task.instruction}"') for task in done
-    )
-    turn.say(
-        NormalizedResponse(title=f"📋 What {board.project_agent(turn.project)} remembers last", fields=lines)
-    )
-
-
 def not_understood(
     problem: NotUnderstood, interpretation: Interpretation | None = None
 ) -> NormalizedResponse:
@@ -187,6 +193,5 @@ ANSWERS: dict[str, Callable[[Turn], None]] = {
     "prs": show_facts,
     "search": show_facts,
     "audit": audit,
-    "memory": memory,
 }
 """By command."""

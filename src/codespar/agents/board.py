@@ -15,7 +15,7 @@ from codespar.domain.agents import AgentKind, AgentState, Outcome
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind
 from codespar.domain.tasks import Task, TaskResult, TaskStatus
-from codespar.store.base import PULLED, Intent, Unit
+from codespar.store.base import PULLED, Intent, Notice, Unit
 
 WORKFLOW = "task"  # the name under which the Task Agent's workflow is registered: never changes
 _OUTCOME = {
@@ -79,9 +79,11 @@ def promote(unit: Unit, project: str, limit: int, now: datetime) -> list[Task]:
         step = f"{task.id}:dequeued"
         unit.say(project, task.thread, step, cards.dequeued(running, 1, active, limit), now)
         notice = cards.dequeued_notice(task, 1, remaining)
+        told = None
         if task.thread.channel in PULLED:
             unit.say(project, task.thread.evolve(thread_id=None), f"{step}:notice", notice, now)
-        announce(unit, project, AlertKind.TASKS, notice, f"{step}:notice", now)
+            told = (task.thread.channel, task.thread.conversation)
+        announce(unit, project, AlertKind.TASKS, notice, f"{step}:notice", now, but=told)
         begun.append(running)
     return begun
 
@@ -162,6 +164,8 @@ def end(
         subject=task.id,
         detail=dict(detail),
     )
+    if result.pr_number is not None:
+        unit.notices.append(Notice(kind="published", key=f"#{result.pr_number}", project=task.project))
     promote(unit, task.project, limit, now)
     if not unit.open_tasks(task.project):
         _rest_project(unit, task.project, now)
@@ -202,11 +206,7 @@ def restart(unit: Unit, now: datetime) -> None:
             continue  # still queued: it has not begun
         unit.transition(agent.id, AgentState.INITIALIZING, "restart", "restart", now)
         unit.transition(agent.id, AgentState.IDLE, "ready", "restart", now)
-        busy = (
-            bool(unit.open_tasks(agent.project))
-            if agent.kind is AgentKind.PROJECT
-            else agent.kind is AgentKind.TASK
-        )
+        busy = bool(unit.open_tasks(agent.project)) if agent.kind is AgentKind.PROJECT else True
         if busy:
             unit.transition(agent.id, AgentState.ACTIVE, "goes on", "restart", now)
         if agent.state is AgentState.WAITING_APPROVAL:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from codespar.agents import cards
+from codespar.agents.announcer import places_of
 from codespar.agents.requests import card_key, tell
 from codespar.agents.tasking import answer
 from codespar.agents.turn import Facts, Turn
@@ -28,7 +29,8 @@ from codespar.domain.approvals import (
 from codespar.domain.autonomy import Ask, AuthorizationVerdict, Decision
 from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command
-from codespar.domain.messages import NormalizedResponse, Tone
+from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
+from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Person, may
 from codespar.domain.tasks import Thread
 from codespar.store.base import Unit
@@ -85,13 +87,77 @@ def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
     return approval
 
 
+def suggest(
+    unit: Unit,
+    project: str,
+    command: Command,
+    wanted: Ask,
+    why: str,
+    now: datetime,
+    *,
+    seed: str,
+    kind: AlertKind,
+    shown: tuple[FieldLine, ...] = (),
+    facts: Facts | None = None,
+    bound: bool = True,
+) -> Approval | None:
+    """What the agent proposes by itself, with one tap: whoever says yes gives the command, with their own rights.
+
+    It is asked in every place of the project that takes `kind`; None where the same was suggested before.
+    `facts` are what was read for it, and it is void when they have changed since; not `bound`, it is not, and is done on what is there then.
+    """
+    places = tuple(place.thread for place in places_of(unit, project, kind))
+    agent = f"agent-{project}"
+    shown_digest = digest(command, project, facts if bound else None)
+    for attempt in range(100):
+        approval = new_approval(
+            kind=ApprovalKind.SUGGESTION,
+            seed=f"{agent}:{seed}",
+            project=project,
+            subject=command.name,
+            action_summary=f"`{command.written}` in {project}",
+            shown_digest=shown_digest,
+            requester=agent,
+            permission=wanted.permission,
+            thread=places[0],
+            now=now,
+            expires_in=wanted.expires_in,
+            quorum=wanted.quorum,
+            attempt=attempt,
+            command=command,
+            shown=shown,
+            places=places,
+            bound=bound,
+        )
+        known = unit.approval(approval.token)
+        if known is not None and known.requester == agent and known.shown_digest == shown_digest:
+            return None
+        if known is None:
+            break
+    else:
+        raise CodesparError("no free token was found: the store holds an unbelievable number of approvals")
+    unit.save_approval(approval)
+    unit.record(
+        at=now,
+        actor=agent,
+        action="approval.asked",
+        project=project,
+        subject=approval.token,
+        detail={"command": command.written, "why": why},
+    )
+    for place, thread in enumerate(approval.places):
+        card = cards.approval_request(approval, agent, {}, why)
+        unit.say(project, thread, card_key(approval, place), card, now)
+    return approval
+
+
 def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:
     """The thread that asked, and the other conversations that serve the project."""
     places = [turn.thread]
     here = (turn.thread.channel, turn.thread.conversation)
     if everywhere and turn.project:
         for route in turn.unit.routes(turn.project):
-            if (route.channel, route.conversation) != here:
+            if route.source != "host" and (route.channel, route.conversation) != here:
                 places.append(Thread(channel=route.channel, conversation=route.conversation))
     return tuple(places)
 
@@ -112,10 +178,11 @@ def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
     current = approval.shown_digest
     if approval.command is not None:
         if turn.facts is None or turn.facts.about != approval.token:
-            why = f"{approval.token} came while your message was being read"
+            why = turn.facts.problem if turn.facts is not None else ""
+            why = why or f"{approval.token} came while your message was being read"
             turn.say(cards.refused("The vote does not count", why, f"send `approve {approval.token}`"))
             return
-        current = digest(approval.command, approval.project, turn.facts)
+        current = digest(approval.command, approval.project, turn.facts if approval.bound else None)
     verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
     decision = may_vote(turn, turn.person, approval)
     if decision.verdict is AuthorizationVerdict.DENY and verdict is Verdict.APPROVE:
@@ -166,6 +233,9 @@ def _act(turn: Turn, approval: Approval, verdict: Verdict, carry_out: CarryOut) 
     if verdict is Verdict.REJECT:
         return
     requester = turn.unit.person(approval.requester)
+    suggested = requester is None and approval.requester == f"agent-{approval.project}"
+    if suggested:  # an agent has no rights: what it suggests is done with those of who says yes
+        requester = turn.person
     if requester is None:
         _end(turn, approval, ApprovalState.VOID)
         turn.say(cards.refused("Not carried out", "who asked for it is not known any more; ask for it again"))
@@ -173,6 +243,8 @@ def _act(turn: Turn, approval: Approval, verdict: Verdict, carry_out: CarryOut) 
     approved = Turn.approved(
         turn.unit, turn.bench, turn.now, approval, approval.command, requester, turn.facts
     )
+    if suggested:
+        approved.thread, approved.channel = turn.thread, turn.channel
     if approval.kind is ApprovalKind.SUGGESTION:
         approved.approval = None  # it says what was meant; what that needs, it still needs
     done = carry_out(approved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codespar.agents import board, cards
 from codespar.agents.announcer import announce
+from codespar.agents.reviews import stop_all
 from codespar.agents.tasking import stop
 from codespar.agents.turn import Turn
 from codespar.domain.autonomy import LEVELS
@@ -45,7 +46,7 @@ def show_policy(turn: Turn) -> None:
 def kill(turn: Turn) -> None:
     """Stop containers, empty the queue, pause: in this very transaction. What runs is stopped as soon as it is committed."""
     projects = _meant(turn)
-    stopped = ended = 0
+    stopped = ended = reviewing = 0
     for project in projects:
         turn.unit.save_project(project.evolve(paused=True))
         for task in turn.unit.open_tasks(project.name):
@@ -55,13 +56,14 @@ def kill(turn: Turn) -> None:
                 stopped += 1
             else:
                 ended += 1
+        reviewing += stop_all(turn.unit, project.name, f"{turn.person.name} stopped the project", turn.now)
         turn.unit.record(
             at=turn.now,
             actor=turn.person.name,
             action="project.killed",
             project=project.name,
             subject=project.name,
-            detail={"stopped": stopped, "ended": ended},
+            detail={"stopped": stopped, "ended": ended, "reviews": reviewing},
         )
         _announce(turn, project.name, f"🛑 {project.name} was stopped by {turn.person.name}")
     named = ", ".join(project.name for project in projects) or "nothing"
@@ -72,6 +74,7 @@ def kill(turn: Turn) -> None:
             fields=(
                 FieldLine(name="Running tasks stopped", value=str(stopped)),
                 FieldLine(name="Queued tasks cancelled", value=str(ended)),
+                FieldLine(name="Reviews ended", value=str(reviewing)),
                 FieldLine(name="Next", value="`resume` brings it back; work so far is kept as patches"),
             ),
         )

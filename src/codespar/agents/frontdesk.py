@@ -39,6 +39,8 @@ class FrontDesk:
 
     def _take(self, unit: Unit, heard: Heard) -> tuple[str, bool]:
         person = unit.person_of(heard.channel, (heard.sender, *heard.also))
+        if heard.public and person is None and not self._would_register(heard):
+            return "a stranger in a public place", False
         route = _route(unit, heard)
         if route is None and not heard.direct and not self._would_link(heard, person):
             return "a conversation that serves no project", False
@@ -67,6 +69,7 @@ class FrontDesk:
             timestamp=heard.at,
             metadata={
                 "direct": heard.direct,
+                "public": heard.public,
                 "via": heard.via,
                 "also": list(heard.also),
                 "offered": [offered.wire() for offered in heard.offered],
@@ -79,6 +82,11 @@ class FrontDesk:
             "thread": thread.wire(),
         }
         return "", unit.accept(heard.channel, heard.delivery, project, body, heard.at)[1]
+
+    def _would_register(self, heard: Heard) -> bool:
+        """A one-time code may be used in public: with its first use it is used up."""
+        command = parse(heard.content, aliases=self._aliases())
+        return isinstance(command, Command) and command.name == "register" and command.args.code is not None
 
     def _would_link(self, heard: Heard, person: Person | None) -> bool:
         """In a conversation that serves no project yet, `link` is listened to, from somebody who may link."""

@@ -72,10 +72,14 @@ def _redeem(turn: Turn, code: str) -> None:
         told = "a code is sent on the platform where you are not known yet; here a token says who you are"
         turn.say(cards.refused("Nothing to link here", told))
         return
-    if not _in_private(turn):
+    if not turn.public and not _in_private(
+        turn
+    ):  # where nothing is private, the code is used up as it is read
         return
     tried = turn.unit.count_try(channel, externals[0], turn.now, turn.now - TRIES_WITHIN)
     if tried > TRIES:
+        if turn.public:
+            return  # whoever goes on guessing there makes us say nothing
         turn.say(cards.refused("Too many tries", f"{TRIES} an hour are allowed.", "try again in an hour"))
         return
     known = turn.unit.person_of(channel, externals)

@@ -8,13 +8,15 @@ work brings is answered with what is missing and how to see what is there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from codespar.agents import cards, consent, controls, people, places, tasking
+from codespar.agents import cards, consent, controls, memory, people, places, reviews, tasking, watcher
+from codespar.agents.alone import may_tell
 from codespar.agents.answers import ANSWERS, not_configured, not_understood
 from codespar.agents.frontdesk import MAX_CONTENT
-from codespar.agents.turn import Bench, Facts, Turn, who_asks
+from codespar.agents.review import approval_facts
+from codespar.agents.turn import TELLING, Bench, Facts, Turn, acts_alone, who_asks
 from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
 from codespar.channels.base import Offered
@@ -36,14 +38,15 @@ from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse, 
 from codespar.domain.people import Person, may
 from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
-from codespar.forges.base import Forge, ForgeError, MergeMethod, PullState
-from codespar.store.base import PULLED, Incoming, Intent, Project, Store, Unit
+from codespar.forges.base import AccessLost, Forge, ForgeError, ForgeUnavailable, MergeMethod, PullState
+from codespar.store.base import PULLED, Happened, Incoming, Intent, Notice, Project, Store, Unit
 
 ANYWHERE = frozenset(
     {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
 )
 """The commands that need no project."""
 FOR_STRANGERS = frozenset({"help", "whoami", "register"})  # in a direct message of somebody we do not know
+STALE = timedelta(days=7)  # a pull request that nobody touched for as long
 Keep = Callable[[str, tuple[Offered, ...]], Awaitable[tuple[Attachment, ...]]]  # of a channel
 LinkRepository = Callable[
     [str, Person], Awaitable[tuple[str, str]]
@@ -78,6 +81,9 @@ class ProjectAgent:
             "prs": self._gather_pulls,
             "search": self._gather_search,
             "merge": self._gather_merge,
+            "review": self._gather_head,
+            "approve": self._gather_head,
+            "memory": self._gather_memory,
         }
         self._handlers: dict[str, Callable[[Turn], None]] = ANSWERS | {
             "instruct": tasking.instruct,
@@ -85,8 +91,12 @@ class ProjectAgent:
             "cancel": tasking.cancel,
             "retry": tasking.retry,
             "merge": self._merge,
-            "approve": self._vote,
+            "approve": self._approve,
             "reject": self._vote,
+            "review": reviews.review,
+            "memory": memory.memory,
+            "remember": memory.remember,
+            "forget": memory.forget,
             "register": people.register,
             "invite": people.invite,
             "whoami": people.whoami,
@@ -122,11 +132,15 @@ class ProjectAgent:
     async def _facts(self, incoming: Incoming, command: Command) -> Facts | None:
         """What the command needs from outside the store. Nothing is read for who may not see it: the turn says so."""
         offered = incoming.message.metadata.get("offered") if command.name in ("instruct", "fix") else None
-        vote = command.name in ("approve", "reject")
+        vote = command.name in ("approve", "reject") and command.args.number is None
         if not (vote or offered or command.name == "link" or command.name in self._gatherers):
             return None
         person = await self._store.read(lambda unit: who_asks(unit, incoming))
-        if command.permission is not None and not may(person.role, command.permission):
+        if (
+            command.permission is not None
+            and not may(person.role, command.permission)
+            and not acts_alone(incoming)
+        ):
             return None
         project = command.project or incoming.project
         try:
@@ -157,6 +171,8 @@ class ProjectAgent:
         gatherer = self._gatherers.get(approval.command.name)
         try:
             facts = await gatherer(approval.project, approval.command) if gatherer else Facts()
+        except (ForgeUnavailable, AccessLost) as error:  # nothing is known to have changed
+            return Facts(problem=f"what {approval.token} is about cannot be read now: {error}")
         except CodesparError as error:
             facts = Facts(problem=str(error))
         return facts.evolve(about=approval.token)
@@ -164,30 +180,35 @@ class ProjectAgent:
     async def _gather_diff(self, project: str, command: Command) -> Facts:
         forge = self._forge(project)
         target = (command.args.target or "").strip()
-        pulls = await forge.list_pulls()
         number = command.args.number
-        for pull in pulls:
-            if (
-                pull.number == number
-                or pull.branch == target
-                or (target and f"/{target}-" in pull.branch)
-                or not (target or number)
-            ):
-                diff = await forge.diff(pull.base_commit, pull.head_commit)
-                return Facts(title=f"PR #{pull.number}: {pull.title}", text=diff)
-        return Facts(
-            problem=f"no pull request belongs to {target or number or 'this project'}; `prs all` lists them"
-        )
+        if number is None:
+            for pull in await forge.list_pulls():
+                if pull.branch == target or (target and f"/{target}-" in pull.branch) or not target:
+                    number = pull.number
+                    break
+        if number is None:
+            told = f"no pull request belongs to {target or 'this project'}; `prs all` lists them"
+            return Facts(problem=told)
+        pull = await forge.fetch_pull(number)
+        diff = await forge.diff(pull.base_commit, pull.head_commit)
+        return Facts(title=f"PR #{pull.number}: {pull.title}", text=diff)
 
     async def _gather_pulls(self, project: str, command: Command) -> Facts:
         state = command.args.state or "open"
-        pulls = await self._forge(project).list_pulls(None if state == "all" else PullState(state))
+        wanted = None if state == "all" else PullState.OPEN if state == "stale" else PullState(state)
+        pulls = await self._forge(project).list_pulls(wanted)
+        if state == "stale":
+            pulls = [pull for pull in pulls if self._clock() - pull.updated_at >= STALE]
         lines = []
         for pull in pulls[:30]:
             checks = " ".join("✅" if check.passed else "❌" for check in pull.checks)
-            lines.append(
-                f"#{pull.number} {pull.title} ({pull.state}, +{pull.additions}/-{pull.deletions}) {checks}".rstrip()
+            size = f", +{pull.additions}/-{pull.deletions}" if pull.files else ""
+            since = f", untouched since {pull.updated_at:%Y-%m-%d}" if state == "stale" else ""
+            draft = ", draft" if pull.draft else ""
+            told = (
+                f"#{pull.number} {pull.title} ({pull.state}{draft}, by {pull.author}{size}{since}) {checks}"
             )
+            lines.append(told.rstrip())
         return Facts(title=f"{len(pulls)} pull requests ({state})", text="\n".join(lines))
 
     async def _gather_search(self, project: str, command: Command) -> Facts:
@@ -201,8 +222,31 @@ class ProjectAgent:
             text="\n".join(lines) or "nothing matches these words",
         )
 
+    async def _gather_head(self, project: str, command: Command) -> Facts:
+        pull = await self._forge(project).fetch_pull(command.args.number or 0)
+        if pull.state is not PullState.OPEN:
+            return Facts(problem=f"PR #{pull.number} is {pull.state}")
+        facts = approval_facts(pull.number, pull.title, pull.head_commit)
+        return facts.evolve(judged=tuple(change.path for change in pull.files))
+
+    async def _gather_memory(self, project: str, command: Command) -> Facts:
+        forge, index = self._forge(project), self._index(project)
+        state = await index.state()
+        branch, tip = await forge.sync()
+        if state.commit is None:
+            return Facts(text=f"nothing yet; {branch} is at {tip[:12]}")
+        behind = await forge.behind(state.commit, tip) if state.commit != tip else 0
+        ahead = await forge.behind(tip, state.commit) if behind is not None else None
+        if behind is None or ahead:  # somebody pushed with force: what it shows is not in the branch any more
+            far = "on another history than"
+        else:
+            plural = "commit" if behind == 1 else "commits"
+            far = f"{behind} {plural} behind" if behind else "up to date with"
+        told = f"{state.files} files and {state.symbols} symbols of {state.commit[:12]}, {far} {branch}"
+        return Facts(text=told)
+
     async def _gather_merge(self, project: str, command: Command) -> Facts:
-        pull = await self._forge(project).get_pull(command.args.number or 0)
+        pull = await self._forge(project).fetch_pull(command.args.number or 0)
         if pull.state is not PullState.OPEN:
             return Facts(problem=f"PR #{pull.number} is {pull.state}")
         size = f"{len(pull.files)} files, +{pull.additions} / -{pull.deletions}"
@@ -249,18 +293,24 @@ class ProjectAgent:
             turn.say(cards.refused("You are not known here", told, able))
             return False
         project = turn.unit.project(turn.project) if turn.project else None
-        everywhere = name in ANYWHERE or turn.command.args.scope == "all" or name == "link"
+        of_a_pull = name == "approve" and turn.command.args.number is not None
+        everywhere = (
+            (name in ANYWHERE and not of_a_pull) or turn.command.args.scope == "all" or name == "link"
+        )
         if project is None and not everywhere:
             self._which_project(turn)
             return False
         decision = self._authorize(turn, project)
         if decision.verdict is AuthorizationVerdict.DENY:
             turn.record("denied", name, {"rule": decision.rule, "reason": decision.reason})
+            if turn.alone and project is not None and not may_tell(project, self._bench.policy()):
+                return False  # nobody asked, and there the agent says nothing unasked
             able = ", ".join(role.value for role in decision.who_could)
             told = f"{decision.reason} Rule: {decision.rule}."
-            turn.say(
-                cards.refused(f"`{name}` is not yours to give", told, f"ask one of: {able}" if able else "")
-            )
+            title = f"`{name}` is not yours to give"
+            if turn.alone:
+                title = f"{turn.person.name} did not do `{turn.command.written}`, which its schedule asks for"
+            turn.say(cards.refused(title, told, f"ask one of: {able}" if able else ""))
             return False
         handler = self._handlers.get(name)
         if handler is None:
@@ -274,14 +324,21 @@ class ProjectAgent:
     def _authorize(self, turn: Turn, project: Project | None) -> Decision:
         command = turn.command
         risk = Risk.LOW if command.permission is None else command.spec.risk
+        if (
+            turn.alone
+            and project is not None
+            and command.name in TELLING
+            and may_tell(project, self._bench.policy())
+        ):
+            return Decision(verdict=AuthorizationVerdict.ALLOW, rule="tells", reason="it only tells")
         return authorize(
-            turn.person,
+            None if turn.alone else turn.person,
             Action(name=command.name, permission=command.permission, risk=risk, level=command.args.level),
             _resource(turn, turn.project, project, command),
             Context(
                 at=turn.now,
                 policy=self._bench.policy(),
-                by_agent=False,
+                by_agent=turn.alone,
                 approval=turn.approval,
                 channel=turn.channel,
             ),
@@ -329,6 +386,17 @@ class ProjectAgent:
             permission=turn.command.permission,
         )
         consent.ask(turn, wanted, "understood from your words")
+
+    def notice(self, unit: Unit, happened: Happened, now: datetime) -> None:
+        """News of a project's code host: a turn that nobody waits for."""
+        watcher.notice(unit, happened, self._bench.policy, now)
+
+    def _approve(self, turn: Turn) -> None:
+        """`approve` means a vote, or with a number a pull request."""
+        if turn.command.args.number is not None:
+            reviews.approve(turn)
+        else:
+            self._vote(turn)
 
     def _vote(self, turn: Turn) -> None:
         consent.cast_vote(turn, self._may_vote, self.carry_out)
@@ -402,7 +470,12 @@ class ProjectAgent:
             card = cards.refused(f"PR #{number} was not merged", str(error))
         key = f"{payload['workflowId']}:done"
         thread = Thread.model_validate(payload["thread"])
-        await self._store.write(lambda unit: unit.say(project, thread, key, card, now))
+
+        def write(unit: Unit) -> None:
+            unit.say(project, thread, key, card, now)
+            unit.notices.append(Notice(kind="published", key=f"#{number}", project=project))
+
+        await self._store.write(write)
         return card.title
 
 
@@ -413,5 +486,5 @@ def _resource(turn: Turn, name: str, project: Project | None, command: Command |
         autonomy=project.autonomy if project else 0,
         paused=bool(project and project.paused) and command is not None,
         environment=command.args.environment if command else None,
-        paths=turn.facts.paths if turn.facts else (),
+        paths=(*turn.facts.paths, *turn.facts.judged) if turn.facts else (),
     )

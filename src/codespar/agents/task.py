@@ -153,6 +153,7 @@ class TaskAgent:
         )
         await shop.index.update(shop.forge.base_repository, base)
         overview = await shop.index.repository_map(task.instruction, _MAP_CHARACTERS)
+        memories = await self._tools.store.read(lambda unit: unit.memories(task.project))
         spec = TaskSpec(
             id=task.id,
             project=task.project,
@@ -163,7 +164,11 @@ class TaskAgent:
             kind=task.kind,
             requester=task.requester,
             context=TaskContext(
-                repository_map=overview, earlier_patch=attempt > 1, attachments=task.attachments
+                repository_map=overview,
+                failing_log=task.failing_log,
+                conventions=tuple(memory.text for memory in memories),
+                earlier_patch=attempt > 1,
+                attachments=task.attachments,
             ),
             blocked_paths=(*shop.blocked_paths, *rules.blocked_paths),
             blocked_commands=rules.blocked_commands,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
-from codespar.agents import board, cards
+from codespar.agents import board, broken, cards
 from codespar.agents.requests import tell
 from codespar.agents.turn import Turn
+from codespar.agents.workshop import Workshop
 from codespar.domain.approvals import ApprovalState
 from codespar.domain.base import CodesparError, short_id
-from codespar.domain.messages import NormalizedResponse, Tone
-from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskStatus
+from codespar.domain.messages import Attachment, NormalizedResponse, Tone
+from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskStatus, Thread
 from codespar.store.base import Intent, Unit
 
 
@@ -20,33 +22,88 @@ def instruct(turn: Turn) -> None:
     if turn.facts is not None and turn.facts.problem:
         turn.say(cards.refused("Nothing was started", turn.facts.problem, "send it again, or without it"))
         return
-    _admit(turn, kind, (turn.command.args.text or "").strip())
+    text = (turn.command.args.text or "").strip()
+    if kind is TaskKind.FIX and (build := broken.asked(text)) is not None:
+        _fix_build(turn, build)
+        return
+    _admit(turn, kind, text)
 
 
-def _admit(turn: Turn, kind: TaskKind, instruction: str) -> None:
-    project = turn.unit.project(turn.project)
-    ticket = turn.unit.next_ticket()
-    limits = turn.bench.workshop(turn.project).limits
+def _fix_build(turn: Turn, workflow: str) -> None:
+    """`fix build [<workflow>]`: what broke, with its log."""
+    build = broken.to_fix(turn.unit, turn.project, workflow)
+    if build is None:
+        known = "; ".join(f"{one.workflow} on {one.branch}" for one in broken.broken(turn.unit, turn.project))
+        why = f"broken are: {known}" if known else "no build is broken, as far as is known"
+        turn.say(cards.refused("No such build to fix", why, "`status build` shows how they stand"))
+        return
+    task = _admit(turn, TaskKind.FIX, broken.instruction(build), broken.failing_log(build))
+    turn.unit.save_standing(turn.project, build.evolve(task=task.id))
+
+
+def _admit(turn: Turn, kind: TaskKind, instruction: str, failing_log: str = "") -> Task:
+    return admit(
+        turn.unit,
+        turn.project,
+        kind,
+        instruction,
+        turn.person.name,
+        turn.thread,
+        turn.now,
+        seed=turn.seed,
+        workshop=turn.bench.workshop(turn.project),
+        attachments=turn.facts.attachments if turn.facts else (),
+        failing_log=failing_log,
+        cause=turn.cause,
+    )
+
+
+def admit(
+    unit: Unit,
+    project: str,
+    kind: TaskKind,
+    instruction: str,
+    requester: str,
+    thread: Thread,
+    now: datetime,
+    *,
+    seed: str,
+    workshop: Workshop,
+    attachments: tuple[Attachment, ...] = (),
+    failing_log: str = "",
+    cause: int | None = None,
+) -> Task:
+    """Take a task in, for a person or for the agent itself: it starts when a slot is free, else it queues."""
+    record = unit.project(project)
+    ticket = unit.next_ticket()
     for attempt in range(100):
         task = Task(
-            id=short_id("task", turn.seed, attempt),
-            project=turn.project,
+            id=short_id("task", seed, attempt),
+            project=project,
             ticket=ticket,
             kind=kind,
             instruction=instruction,
-            requester=turn.person.name,
-            thread=turn.thread,
+            requester=requester,
+            thread=thread,
             status=TaskStatus.QUEUED,
-            limits=limits,
-            attachments=turn.facts.attachments if turn.facts else (),
-            created_at=turn.now,
+            limits=workshop.limits,
+            attachments=attachments,
+            failing_log=failing_log,
+            created_at=now,
         )
-        paused = bool(project and project.paused)
-        stored = board.admit(turn.unit, task, turn.max_tasks, turn.now, turn.cause, paused=paused)
+        paused = bool(record and record.paused)
+        stored = board.admit(unit, task, workshop.max_tasks, now, cause, paused=paused)
         if stored is not None:
             written = hashlib.sha256(instruction.encode()).hexdigest()
-            turn.record("task.accepted", stored.id, {"instruction": written, "kind": kind.value})
-            return
+            unit.record(
+                at=now,
+                actor=requester,
+                action="task.accepted",
+                project=project,
+                subject=stored.id,
+                detail={"instruction": written, "kind": kind.value},
+            )
+            return stored
     raise CodesparError("no free task id was found: the store holds an unbelievable number of tasks")
 
 
@@ -101,7 +158,7 @@ def retry(turn: Turn) -> None:
         told = f"{task.id} is {task.status.value}."
         turn.say(cards.refused("Still under way", told, f"`cancel {task.id}` first"))
         return
-    _admit(turn, task.kind, task.instruction)
+    _admit(turn, task.kind, task.instruction, task.failing_log)
 
 
 def _own(turn: Turn) -> Task | None:

@@ -20,6 +20,9 @@ from codespar.domain.policy import Policy
 from codespar.domain.tasks import Thread
 from codespar.store.base import PULLED, Incoming, Unit
 
+TELLING = frozenset({"status", "queue", "logs", "prs", "memory", "list projects", "policy", "audit", "help"})
+"""The commands that change nothing: by the clock they need no more than that the agent may tell at all."""
+
 
 class Facts(Value):
     """What was read from outside the store for one command."""
@@ -29,6 +32,7 @@ class Facts(Value):
     problem: str = ""
     shown: tuple[FieldLine, ...] = ()  # what a request for approval shows of it
     paths: tuple[str, ...] = ()  # the files a change touches
+    judged: tuple[str, ...] = ()  # the same, where the head commit alone is what a request shows
     attachments: tuple[Attachment, ...] = ()
     about: str = ""  # the token of the approval whose command it was read for
 
@@ -59,8 +63,10 @@ class Turn:
     facts: Facts | None = None
     cause: int | None = None  # the inbox row it answers
     direct: bool = False  # nobody else reads the answer
+    public: bool = False  # anybody on the internet can read and write there, and nothing there is direct
     identity: tuple[str, tuple[str, ...]] = ("", ())  # the channel, and the platform's ids of the person
     approval: str | None = None  # the token of the approval of exactly this
+    alone: bool = False  # nobody gave it: a schedule did, and the agent acts by itself
     _answers: int = field(default=0, init=False)
 
     @classmethod
@@ -91,7 +97,9 @@ class Turn:
             facts=facts,
             cause=incoming.id,
             direct=message.channel in PULLED or message.metadata.get("direct") is True,
+            public=message.metadata.get("public") is True,
             identity=(message.channel, (message.author.id, *others)),
+            alone=acts_alone(incoming),
         )
 
     @classmethod
@@ -142,8 +150,16 @@ class Turn:
         )
 
 
+def acts_alone(incoming: Incoming) -> bool:
+    """Whether a schedule without a person gave it. Only our own clockwork writes that."""
+    return "schedule" in incoming.message.metadata and incoming.person is None
+
+
 def who_asks(unit: Unit, incoming: Incoming) -> Person:
     """Who a message is from: somebody we know, or an unknown person, who is read-only."""
+    if acts_alone(incoming):
+        agent = f"agent-{incoming.project}"
+        return Person(id=agent, name=agent, role=Role.READ_ONLY)
     known = unit.person(incoming.person) if incoming.person else None
     if known is not None:
         return known

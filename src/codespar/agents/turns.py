@@ -18,7 +18,7 @@ from codespar.agents.turn import Facts
 from codespar.domain.base import Value
 from codespar.domain.commands import Command, NotUnderstood
 from codespar.models.base import Interpretation
-from codespar.store.base import Incoming, Outgoing, Store, Unit
+from codespar.store.base import Happened, Incoming, Outgoing, Store, Unit
 
 log = structlog.get_logger(__name__)
 BATCH = 32  # messages of one project in one commit at most
@@ -38,6 +38,8 @@ class ProjectMind(Protocol):
     async def gather(self, incoming: Incoming) -> Understood: ...
 
     def decide(self, unit: Unit, incoming: Incoming, understood: Understood, now: datetime) -> None: ...
+
+    def notice(self, unit: Unit, happened: Happened, now: datetime) -> None: ...
 
 
 class Turns:
@@ -100,23 +102,11 @@ class Turns:
             if project in self._again:
                 self.wake(project)
 
-    async def _take(self, batch: list[Incoming]) -> None:
-        gathered = [await self._mind.gather(incoming) for incoming in batch]
-
-        def turn(incoming: Incoming, understood: Understood) -> Callable[[Unit], list[Outgoing]]:
-            def work(unit: Unit) -> list[Outgoing]:
-                before = len(unit.notices)
-                now = self._clock()
-                if not unit.is_pending(incoming.id):
-                    return []
-                unit.lock_project(incoming.project)
-                self._mind.decide(unit, incoming, understood, now)
-                unit.finish(incoming.id, now)
-                return [sent for sent in unit.said(before) if sent.thread == incoming.thread.key]
-
-            return work
-
-        works = [turn(incoming, understood) for incoming, understood in zip(batch, gathered, strict=True)]
+    async def _take(self, batch: Sequence[Incoming | Happened]) -> None:
+        works = [
+            self._look(one) if isinstance(one, Happened) else self._turn(one, await self._gathered(one))
+            for one in batch
+        ]
         answers = await self._store.write_all(works)
         for incoming, answer in zip(batch, answers, strict=True):
             self.taken += 1
@@ -132,9 +122,48 @@ class Turns:
             if (future := self._waiting.pop(incoming.id, None)) and not future.done():
                 future.set_result(answer)
 
-    async def _apologize(self, incoming: Incoming, error: Exception) -> list[Outgoing]:
+    async def _gathered(self, incoming: Incoming) -> Understood | Exception:
+        """What was read for the message. A defect there must not keep the messages behind it from their turns."""
+        try:
+            return await self._mind.gather(incoming)
+        except Exception as error:
+            log.error("turn.gather_failed", project=incoming.project, incoming=incoming.id, exc_info=True)
+            return error
+
+    def _turn(
+        self, incoming: Incoming, understood: Understood | Exception
+    ) -> Callable[[Unit], list[Outgoing]]:
+        def work(unit: Unit) -> list[Outgoing]:
+            before = len(unit.notices)
+            now = self._clock()
+            if not unit.is_pending(incoming.id):
+                return []
+            if isinstance(understood, Exception):
+                raise understood
+            unit.lock_project(incoming.project)
+            self._mind.decide(unit, incoming, understood, now)
+            unit.finish(incoming.id, now)
+            return [sent for sent in unit.said(before) if sent.thread == incoming.thread.key]
+
+        return work
+
+    def _look(self, happened: Happened) -> Callable[[Unit], list[Outgoing]]:
+        def work(unit: Unit) -> list[Outgoing]:
+            now = self._clock()
+            if unit.is_pending(happened.id):
+                unit.lock_project(happened.project)
+                self._mind.notice(unit, happened, now)
+                unit.finish(happened.id, now)
+            return []
+
+        return work
+
+    async def _apologize(self, incoming: Incoming | Happened, error: Exception) -> list[Outgoing]:
         """A turn that failed is told, never repeated for ever: the message is done, with its error kept."""
         now = self._clock()
+        if isinstance(incoming, Happened):  # nobody said it: the log and the inbox have it
+            await self._store.write(lambda unit: unit.finish(incoming.id, now, str(error)[:1000]))
+            return []
         card = cards.refused(
             "This message could not be handled",
             f"{type(error).__name__}: {error}"[:500],

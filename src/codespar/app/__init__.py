@@ -12,15 +12,21 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from codespar.agents import board
+from codespar.agents import board, builds, reviews
+from codespar.agents.builds import BuildTools, BuildWatch
+from codespar.agents.clockwork import Clockwork
+from codespar.agents.evidence import Sources
+from codespar.agents.following import Follower
 from codespar.agents.people import new_code
 from codespar.agents.project import ProjectAgent
+from codespar.agents.review import ReviewAgent, ReviewTools
 from codespar.agents.task import TaskAgent
 from codespar.agents.turn import Bench
 from codespar.agents.turns import Turns
@@ -28,7 +34,10 @@ from codespar.agents.understanding import Understanding
 from codespar.agents.workshop import Tools, Workshop
 from codespar.app import people
 from codespar.app.chat import Chat
+from codespar.app.hosts import Hosts
+from codespar.app.linked import github_name
 from codespar.channels.base import HttpAnswer, HttpRequest
+from codespar.channels.github.adapter import GithubChannel
 from codespar.codeindex.base import CodeIndex
 from codespar.codeindex.index import SqliteCodeIndex
 from codespar.config import ProjectSettings, Settings
@@ -37,18 +46,20 @@ from codespar.domain.base import CodesparError
 from codespar.domain.messages import NormalizedMessage
 from codespar.domain.people import Person
 from codespar.domain.policy import Policy
-from codespar.domain.tasks import Thread
+from codespar.domain.reviews import ReviewState
+from codespar.domain.tasks import MICROS, Thread
 from codespar.engine.base import Engine
 from codespar.engine.starter import Starter
 from codespar.forges.base import Forge
-from codespar.forges.local import LocalForge
 from codespar.git import without_credentials
-from codespar.models.base import Interpreter
+from codespar.models.base import Interpreter, Reviewer
+from codespar.sandbox.analysers import SandboxAnalysers
 from codespar.sandbox.base import EnvironmentSetup
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.gateway import Gateway
 from codespar.screening.screen import Screen
-from codespar.store.base import Notice, Outgoing, Project, Unit
+from codespar.signals.base import Advisories
+from codespar.store.base import Notice, Outgoing, Project, Route, Unit
 from codespar.store.database import Database
 from codespar.web.base import NoSuchProject
 from codespar.web.bus import Bus
@@ -78,6 +89,7 @@ class App:
             own_hosts=(socket.gethostname(),), allowed_hosts=settings.screening.allowed_hosts
         )
         self.store.screen = self.screen.screen_response
+        self.hosts = Hosts(settings, self.store, self.folder, now, os.environ)
         self._forges: dict[str, Forge] = {}
         self._indexes: dict[str, CodeIndex] = {}
         self._workshops: dict[str, Workshop] = {}
@@ -104,7 +116,34 @@ class App:
         self.task_agent = TaskAgent(tools)
         self._policy = settings.policies.policy()
         self._interpreter: Interpreter | None = None
-        self.chat = Chat(settings, self.store, now, os.environ, lambda: self._aliases)
+        self._reviewer = self._make_reviewer()
+        self._advisories = self._make_advisories()
+        self.review_agent = ReviewAgent(
+            ReviewTools(
+                store=self.store,
+                forge=self.forge,
+                sources=self._sources,
+                analysers=SandboxAnalysers(self.sandbox),
+                sandbox=self.sandbox,
+                reviewer=self._reviewer,
+                advisories=self._advisories,
+                screening=self.screen,
+                settings=settings.reviews,
+                policy=self.policy,
+                clock=now,
+                folder=self.folder / "reviews",
+            )
+        )
+        self.build_watch = BuildWatch(
+            BuildTools(
+                store=self.store, forge=self.forge, workshop=self.workshop, policy=self.policy, clock=now
+            )
+        )
+        self.follower = Follower(self.forge, self.index)
+        self.github_channel = GithubChannel(self.hosts.of_repository)
+        extra = {"github": self.github_channel} if settings.github is not None else {}
+        self.chat = Chat(settings, self.store, now, os.environ, lambda: self._aliases, extra)
+        self.clockwork = Clockwork(settings, self.store, now)
         self.project_agent = ProjectAgent(
             self.store,
             Bench(workshop=self.workshop, policy=self.policy, aliases=lambda: self._aliases),
@@ -151,8 +190,7 @@ class App:
 
     def forge(self, project: str) -> Forge:
         if project not in self._forges:
-            settings = self._settings_of(project)
-            self._forges[project] = LocalForge(self.folder / "repos" / project, settings.repository)
+            self._forges[project] = self.hosts.make(self._settings_of(project))
         return self._forges[project]
 
     def index(self, project: str) -> CodeIndex:
@@ -195,8 +233,13 @@ class App:
                     f"project {name} is linked to {known.repository}; choose another name, or unlink it first"
                 )
         settings = ProjectSettings(name=name, repository=shown)
-        forge = LocalForge(self.folder / "repos" / name, repository)
-        await forge.sync()
+        try:
+            forge = self.hosts.make(settings, repository)
+            await forge.sync()
+        except CodesparError:
+            if name not in self._projects:
+                self.hosts.drop(name)
+            raise
         self._projects[name] = settings
         self._forges[name] = forge
         self._workshops.pop(name, None)
@@ -215,7 +258,21 @@ class App:
             )
             return project
 
-        return await self.store.write(write)
+        project = await self.store.write(write)
+        self.hosts.watch(name)
+        self.follower.follow(name)
+        return project
+
+    async def webhook(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
+        return await self.hosts.webhook(headers, body)
+
+    async def register_webhook(self, project: str, url: str) -> str:
+        self._settings_of(project)
+        return await self.hosts.register_webhook(project, url)
+
+    def how_watched(self, project: str) -> str:
+        self._settings_of(project)
+        return self.hosts.how(project)
 
     async def take_in(
         self,
@@ -245,7 +302,9 @@ class App:
         known = await self.store.read(self._know_names)
         if found := known.get(named.lower()):
             return found, self._settings_of(found).repository
-        if not re.fullmatch(r"(https?|ssh)://\S+|[\w.-]+@[\w.-]+:\S+", named):
+        if not re.fullmatch(r"(https?|ssh)://\S+|[\w.-]+@[\w.-]+:\S+", named) and not github_name(
+            named, self.settings
+        ):
             names = ", ".join(sorted(set(known.values()))) or "none yet"
             raise CodesparError(
                 f"`{named[:100]}` is neither a project ({names}) nor the address of a repository; a path on the server is linked in "
@@ -275,6 +334,36 @@ class App:
             on_use=lambda use: log.info("understanding.used", **use.model_dump(mode="json")),
         )
         return Understanding(self._interpreter)
+
+    def _make_reviewer(self) -> Reviewer | None:
+        """The model that reviews, where one is configured."""
+        if self.settings.model.review is None:
+            return None
+        from codespar.models.reviewer import ModelReviewer  # most installations use none
+
+        return ModelReviewer(
+            self.settings.model,
+            os.environ,
+            on_use=lambda use: log.info("review.used", **use.model_dump(mode="json")),
+            budget_micros=round(self.settings.reviews.budget * MICROS),
+        )
+
+    def _make_advisories(self) -> Advisories | None:
+        if self.settings.reviews.advisories is None:
+            return None
+        from codespar.signals.osv import OsvAdvisories
+
+        return OsvAdvisories(self.settings.reviews.advisories)
+
+    def _sources(self, project: str, conventions: tuple[str, ...]) -> Sources:
+        """Where the facts of a review come from."""
+        return Sources(
+            forge=self.forge(project),
+            index=self.index(project),
+            conventions=conventions,
+            own=lambda pull: pull.branch.startswith("codespar/task-") and not pull.fork,
+            limits=self._settings_of(project).task_limits(self.settings),
+        )
 
     async def record_delivery(self, source: str, delivery: str, body: str) -> bool:
         """Keep a webhook's delivery. Which agent acts on it comes with the source's own adapter."""
@@ -310,11 +399,26 @@ class App:
         self.bus.on("message", self.chat.on_message)
         self.bus.on("announcement", self.chat.on_announcement)
         self.bus.on("names", self._refresh_names)
+        self.bus.on("push", self.follower.on_push)
+        self.bus.on("review", self.review_agent.on_review)
+        self.bus.on("published", lambda notice: self.hosts.look_soon(notice.project))
         for kind in ("inbox", "message", "intent", "task"):
             self.bus.on(kind, lambda notice: self.metrics_page.count(notice.kind))
         await self.turns.start()
         self._chatting = asyncio.create_task(self.chat.start(), name="chat")
+        for name in self._projects:
+            self._open_host(name)
+        self.hosts.hear = self.github_channel.take
+        self.hosts.start()
+        self.clockwork.start()
         self._why_not = None
+
+    def _open_host(self, name: str) -> None:
+        """A project whose code host cannot be had (no credentials, say) keeps nothing else from working."""
+        try:
+            self.forge(name)
+        except CodesparError as error:
+            log.error("forge.unusable", project=name, error=str(error))
 
     async def start_engine(self) -> None:
         """Open the durable engine, which goes on with what was under way, and remove containers nobody answers for."""
@@ -328,6 +432,9 @@ class App:
         engine: Engine = durable.DurableEngine(url)
         engine.register(board.WORKFLOW, self.task_agent.run)
         engine.register("merge", self.project_agent.merge)
+        engine.register(reviews.WORKFLOW, self.review_agent.run)
+        engine.register(reviews.APPROVAL, self.review_agent.approve)
+        engine.register(builds.WORKFLOW, self.build_watch.run)
         await self._sweep()
         await engine.open()
         self._engine = engine
@@ -348,6 +455,9 @@ class App:
     async def stop(self) -> None:
         self._why_not = "stopping"
         self.bus.close()
+        await self.clockwork.stop()
+        await self.hosts.stop()
+        await self.follower.stop()
         if self._image:
             self._image.cancel()
             await asyncio.gather(self._image, return_exceptions=True)
@@ -361,6 +471,10 @@ class App:
             await self._engine.close()
         if self._interpreter is not None:
             await self._interpreter.close()
+        if self._reviewer is not None:
+            await self._reviewer.close()
+        if self._advisories is not None:
+            await self._advisories.close()
         await self.gateway.close_all()
         await self.sandbox.close()
         for index in self._indexes.values():
@@ -378,6 +492,9 @@ class App:
                         f"codespar-{task.id}-{task.attempt}",
                         f"codespar-{task.id}-{task.attempt}-verify",
                     }
+                for review in unit.reviews(project.name, limit=500):
+                    if review.state is ReviewState.RUNNING:
+                        names |= {reviews.container(review), f"{reviews.container(review)}-own"}
             return names
 
         try:
@@ -419,6 +536,12 @@ class App:
         )
         if known != project:
             unit.save_project(project)
+        if repository := github_name(settings.repository, self.settings):
+            unit.save_route(
+                Route(
+                    channel="github", conversation=repository, project=settings.name, alerts=(), source="host"
+                )
+            )
         agent = board.project_agent(settings.name)
         if unit.agent(agent) is None:
             unit.create_agent(agent, AgentKind.PROJECT, settings.name, "project linked", settings.name, at)

@@ -57,13 +57,15 @@ class Chat:
         clock: Callable[[], datetime],
         environment: Mapping[str, str],
         aliases: Callable[[], Mapping[str, str]],
+        others: Mapping[str, ChannelAdapter],
     ) -> None:
+        """`others` are channels that are set up by something else than `channels:`: a code host."""
         self._settings = settings
         self._store = store
         self._clock = clock
         self._environment = environment
-        self.adapters: dict[str, ChannelAdapter] = {}
-        self.states: dict[str, str] = dict.fromkeys(settings.channels.configured(), "starting")
+        self.adapters: dict[str, ChannelAdapter] = dict(others)
+        self.states: dict[str, str] = dict.fromkeys((*settings.channels.configured(), *others), "starting")
         self.desk = FrontDesk(store, aliases)
         self.locker = Locker(self.adapters, settings.data_dir / "attachments")
         self.announcer = Announcer(store, rules_of(settings), clock)

@@ -143,6 +143,7 @@ class Heard(Value):
     via: Literal["text", "button", "command", "form"] = "text"
     offered: tuple[Offered, ...] = ()
     reply_to: str | None = None  # the id of the message it answers
+    public: bool = False  # anybody on the internet can write there: only people we know are listened to
     at: UtcDatetime
 
 

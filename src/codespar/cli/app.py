@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 audit = typer.Typer(no_args_is_help=True, help="The record of who did what.")
 app.add_typer(audit, name="audit")
+build = typer.Typer(no_args_is_help=True, help="Builds of projects whose code host is the embedded one.")
+app.add_typer(build, name="build")
 
 ServerOption = Annotated[
     str | None,
@@ -93,6 +95,32 @@ def send(
 
 
 @app.command()
+def link(
+    repository: Annotated[
+        str, typer.Argument(help="`owner/name` at GitHub, a URL that git understands, or a path.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="The project's name; else that of the repository.")
+    ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            "--webhook",
+            metavar="URL",
+            help="Register a webhook to this address of the server, with a generated secret. Nothing is registered without it.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a repository a project, and say how its news will reach the server."""
+    from codespar.cli.talk import link_repository
+
+    asyncio.run(link_repository(_server(server, config), repository, name, webhook, as_json=json))
+
+
+@app.command()
 def status(
     json: JsonOption = False,
     project: ProjectOption = None,
@@ -118,6 +146,52 @@ def search(
 
     found = asyncio.run(show_hits(_server(server, config), " ".join(words), project=project, as_json=json))
     raise typer.Exit(OK if found else FAILED)
+
+
+@build.command("report")
+def build_report(
+    project: Annotated[str, typer.Argument(help="The project; its code host must be the embedded one.")],
+    workflow: Annotated[str, typer.Option(help="What was run, such as `tests`.")],
+    commit: Annotated[str, typer.Option(help="The commit's full id.")],
+    branch: Annotated[str, typer.Option(help="The branch it was run for.")],
+    conclusion: Annotated[
+        str | None,
+        typer.Option(help="How it ended: success, failure, cancelled, …; without it, it is under way."),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(help="The job that is reported; else the workflow's name.")
+    ] = None,
+    step: Annotated[str, typer.Option(help="The job's step that failed.")] = "",
+    log: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The job's log; `-` reads standard input.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The run's id, the same for each of its attempts; else a new one."),
+    ] = None,
+    attempt: Annotated[int, typer.Option(min=1, help="Which attempt of the run it is.")] = 1,
+    url: Annotated[str, typer.Option(help="Where people see the run.")] = "",
+    json: JsonOption = False,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell a project's agent how a build stands."""
+    from codespar.cli.builds import CONCLUSIONS, Report, report_build
+
+    if conclusion is not None and conclusion not in CONCLUSIONS:
+        _stop(f"--conclusion {conclusion} is none of: {', '.join(CONCLUSIONS)}", USAGE)
+    report = Report(
+        workflow=workflow,
+        commit=commit,
+        branch=branch,
+        conclusion=conclusion,
+        job=job or workflow,
+        step=step,
+        run=run,
+        attempt=attempt,
+        url=url,
+    )
+    asyncio.run(report_build(_server(server, config), project, report, log, as_json=json))
 
 
 @audit.command("verify")

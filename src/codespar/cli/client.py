@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from codespar.domain.base import CodesparError
 
@@ -175,6 +175,10 @@ class Client:
         return await self.post(
             "/api/v1/messages", {name: value for name, value in body.items() if value is not None}
         )
+
+    async def report_run(self, project: str, run: Json) -> Json:
+        """Say how a run of the project's continuous integration stands. Raises `Refused` where its code host is not the embedded one."""
+        return await self.post(f"/api/v1/projects/{quote(project, safe='')}/builds", run)
 
     async def messages(self, thread: str, after: int) -> list[Json]:
         """Everything in a thread that is new or changed since the cursor."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -121,6 +123,26 @@ async def _follow(
         await asyncio.sleep(LOOK_SECONDS)
 
 
+async def link_repository(
+    server: Server, repository: str, name: str | None, webhook: str | None, *, as_json: bool
+) -> None:
+    """Make a repository a project. A path is one of this machine, whatever folder the server runs in."""
+    here = Path(repository).expanduser()
+    meant = str(here.resolve()) if here.exists() else repository
+    last = re.split(r"[/:]", meant.rstrip("/").removesuffix(".git"))[-1].lower()
+    chosen = name or re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:60] or "project"
+    async with Client(server) as client:
+        linked = await client.post("/api/v1/projects", {"name": chosen, "repository": meant})
+        done = None
+        if webhook is not None:
+            done = (await client.post(f"/api/v1/projects/{chosen}/webhook", {"url": webhook}))["done"]
+    if as_json:
+        write_json(linked | {"webhook": done})
+        return
+    write(f"✅ {linked['name']} is linked to {one_line(str(linked['repository']))}")
+    write(f"News: {one_line(str(done or linked['watched']))}")
+
+
 async def show_status(server: Server, *, project: str | None, as_json: bool) -> None:
     """The server, its projects and their open work."""
     async with Client(server) as client:
@@ -143,7 +165,7 @@ async def show_status(server: Server, *, project: str | None, as_json: bool) -> 
     write(f"You: {one_line(str(version.get('person', '')))} ({version.get('role', '')})")
     shown = [entry for entry in projects if project in (None, entry["name"])]
     if not shown:
-        write("No project is linked. Name one under `projects:` in codespar.yaml and start the server again.")
+        write("No project is linked yet: `codespar link <repository>` links one.")
     for entry in shown:
         mine = [task for task in tasks if task["project"] == entry["name"]]
         running = sum(task["status"] == "running" for task in mine)

@@ -1,7 +1,8 @@
 """The index's file: its tables, what is written in one transaction each, and opening or replacing it.
 
 Content (`blobs`, `symbols`, `blob_words`) is keyed by git's blob hash (and the language it is read as) and is true for ever; `paths` is the tree of one commit and changes
-together with the commit's name. So a process killed at any point leaves either the old commit or the new one, and never a mixture.
+together with the commit's name; `branches` names what other branches need, so that it is kept. So a process killed at any point leaves either the old commit or the new
+one, and never a mixture.
 """
 
 from __future__ import annotations
@@ -20,26 +21,34 @@ from codespar.codeindex.extract import Content, parts, tokens, words_of
 log = structlog.get_logger(__name__)
 
 SCHEMA = (
-    1  # raise it whenever the tables or the words that `extract` makes change: old files are then rebuilt
+    2  # raise it whenever the tables or the words that `extract` makes change: old files are then rebuilt
+)
+MAX_BRANCHES = 50  # the one not taken in for longest is let go first
+MAX_BRANCH_BLOBS = (
+    20_000  # of all branches together, or as many as there are paths: older branches are let go
 )
 MIN_SPARE_BLOBS = (
     1000  # content no longer in the tree is kept up to this many blobs, or as many as the tree has
 )
 _TABLES = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE blobs(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, language TEXT, text BLOB NOT NULL, identifiers TEXT NOT NULL,
-  symbols INTEGER NOT NULL);
+CREATE TABLE blobs(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, language TEXT, symbols INTEGER NOT NULL, identifiers TEXT NOT NULL,
+  text BLOB NOT NULL);
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, lower TEXT NOT NULL);
 CREATE INDEX names_lower ON names(lower);
-CREATE TABLE symbols(blob INTEGER NOT NULL, name INTEGER NOT NULL, kind TEXT NOT NULL, line INTEGER NOT NULL, signature TEXT NOT NULL);
+CREATE TABLE symbols(blob INTEGER NOT NULL, name INTEGER NOT NULL, kind TEXT NOT NULL, line INTEGER NOT NULL, signature TEXT NOT NULL,
+  above INTEGER NOT NULL, below INTEGER NOT NULL);
 CREATE INDEX symbols_blob ON symbols(blob);
 CREATE INDEX symbols_name ON symbols(name);
 CREATE TABLE paths(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, blob INTEGER);
 CREATE INDEX paths_blob ON paths(blob);
+CREATE TABLE branches(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE branch_blobs(branch INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY(branch, blob)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE blob_words USING fts5(words, content='', detail=none, tokenize='unicode61');
 CREATE VIRTUAL TABLE name_words USING fts5(words, content='', detail=none, tokenize='unicode61');
 CREATE VIRTUAL TABLE path_words USING fts5(words, content='', detail=none, tokenize='unicode61');
 """
+_NEEDED = "SELECT blob FROM paths WHERE blob NOT NULL UNION SELECT blob FROM branch_blobs"
 
 
 class Tree:
@@ -139,15 +148,15 @@ class IndexFile:
                     next_id,
                     content.key,
                     content.language,
-                    content.text,
-                    content.identifiers,
                     len(content.symbols),
+                    content.identifiers,
+                    content.text,
                 )
                 if connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?,?,?,?)", row).rowcount < 1:
                     continue
                 connection.executemany(
-                    "INSERT INTO symbols VALUES (?,?,?,?,?)",
-                    [(next_id, named[name], kind, line, text) for name, kind, line, text in content.symbols],
+                    "INSERT INTO symbols VALUES (?,?,?,?,?,?,?)",
+                    [(next_id, named[name], *rest) for name, *rest in content.symbols],
                 )
                 if content.words:
                     connection.execute(
@@ -183,27 +192,60 @@ class IndexFile:
                     "INSERT INTO path_words(rowid, words) VALUES (?,?)", (made, path_words(path))
                 )
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('commit', ?)", (commit,))
-            counted = _counts(connection)
-            return counted
+            return counts(connection)
 
     def counts(self) -> tuple[int, int]:
         """How many (files, symbols) the shown commit has."""
         with self.write_lock:
-            return _counts(self.writer())
+            return counts(self.writer())
+
+    def keep(self, branch: str, tree: Tree) -> tuple[int, int]:
+        """Keep what a branch has beside the shown commit, in one transaction. Returns how many (files, symbols) the branch has.
+
+        `tree` is how the branch's commit differs from the one that is shown, or the whole of it.
+        """
+        with self.write_lock, _transaction(self.writer()) as connection:
+            files, symbols = (0, 0) if tree.whole else counts(connection)
+            needed: set[int] = set()
+            for path in () if tree.whole else (*tree.gone, *tree.present):
+                for (gone,) in connection.execute(_SYMBOLS_AT, (path,)):
+                    files, symbols = files - 1, symbols - gone
+            for key in tree.present.values():
+                row = connection.execute("SELECT id, symbols FROM blobs WHERE key=?", (key,)).fetchone()
+                files += 1
+                if row:
+                    needed.add(row[0])
+                    symbols += row[1]
+            _let_go(connection, branch)
+            made = connection.execute("INSERT INTO branches(name) VALUES (?)", (branch,)).lastrowid
+            connection.executemany("INSERT INTO branch_blobs VALUES (?,?)", [(made, blob) for blob in needed])
+            (paths,) = connection.execute("SELECT count(*) FROM paths").fetchone()
+            allowed, held = max(MAX_BRANCH_BLOBS, paths), len(needed)
+            newest_first = "SELECT id, name FROM branches WHERE id <> ? ORDER BY id DESC"
+            for place, (number, name) in enumerate(connection.execute(newest_first, (made,)).fetchall(), 2):
+                held += connection.execute(
+                    "SELECT count(*) FROM branch_blobs WHERE branch=?", (number,)
+                ).fetchone()[0]
+                if place > MAX_BRANCHES or held > allowed:
+                    _let_go(connection, name)
+            return files, symbols
+
+    def let_go(self, branch: str) -> None:
+        """No longer keep content for a branch's sake. It stays spare for a while: a branch is often deleted just before its merge is pushed."""
+        with self.write_lock, _transaction(self.writer()) as connection:
+            _let_go(connection, branch)
 
     def prune(self) -> int:
-        """Forget content that no path has had for long: only when there is more of it than of the tree's own. Returns how many blobs."""
+        """Forget content that no path and no branch has: only when there is more of it than of what they have. Returns how many blobs."""
         with self.write_lock, _transaction(self.writer()) as connection:
             (total,) = connection.execute("SELECT count(*) FROM blobs").fetchone()
-            (used,) = connection.execute("SELECT count(DISTINCT blob) FROM paths").fetchone()
+            (used,) = connection.execute(f"SELECT count(*) FROM ({_NEEDED})").fetchone()
             if total - used <= max(MIN_SPARE_BLOBS, used):
                 return 0
-            spare = connection.execute(
-                "SELECT id, text FROM blobs WHERE id NOT IN (SELECT blob FROM paths WHERE blob NOT NULL)"
-            ).fetchall()
+            spare = connection.execute(f"SELECT id, text FROM blobs WHERE id NOT IN ({_NEEDED})").fetchall()
             for number, packed in spare:
-                if packed:
-                    words = words_of(tokens(zlib.decompress(packed)))
+                # What has no words was never put into the full text: taking it out would break that table.
+                if packed and (words := words_of(tokens(zlib.decompress(packed)))):
                     connection.execute(
                         "INSERT INTO blob_words(blob_words, rowid, words) VALUES ('delete',?,?)",
                         (number, words),
@@ -283,7 +325,19 @@ def _blob_id(connection: sqlite3.Connection, ids: dict[str, int] | None, key: st
     return row[0] if row else None
 
 
-def _counts(connection: sqlite3.Connection) -> tuple[int, int]:
+_SYMBOLS_AT = (
+    "SELECT coalesce(blobs.symbols, 0) FROM paths LEFT JOIN blobs ON blobs.id = paths.blob WHERE path = ?"
+)
+
+
+def _let_go(connection: sqlite3.Connection, branch: str) -> None:
+    row = connection.execute("DELETE FROM branches WHERE name=? RETURNING id", (branch,)).fetchone()
+    if row:
+        connection.execute("DELETE FROM branch_blobs WHERE branch=?", row)
+
+
+def counts(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many (files, symbols) the shown commit has."""
     files, symbols = connection.execute(
         "SELECT count(*), coalesce(sum(blobs.symbols), 0) FROM paths LEFT JOIN blobs ON blobs.id = paths.blob"
     ).fetchone()

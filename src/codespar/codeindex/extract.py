@@ -11,8 +11,12 @@ import threading
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from codespar.codeindex.languages import SPECIFIC, grammar
+from codespar.codeindex.languages import DECLARING, SPECIFIC, WRAPPING, grammar
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 MAX_BYTES = 1 << 20
 MAX_SIGNATURE = 200
@@ -30,9 +34,9 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|\d+")
 _parsing = threading.Lock()  # parsers are shared within a process
 
 
-# A definition: (name, kind, line from 1, the line that names it). A plain tuple, for many are sent
-# between processes.
-Symbol = tuple[str, str, int, str]
+# A definition: (name, kind, line from 1, the line that names it, lines above that one that belong to it, lines below).
+# A plain tuple, for many are sent between processes.
+Symbol = tuple[str, str, int, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,22 @@ def symbols_of(language: str, data: bytes) -> tuple[Symbol, ...]:
                 row = node.start_point[0]
                 name = data[node.start_byte : node.end_byte].decode("utf-8", errors="replace")
                 signature = lines[row].decode("utf-8", errors="replace").strip()[:MAX_SIGNATURE]
-                found[node.start_byte] = (name[:MAX_SIGNATURE], kind, row + 1, signature)
+                above, below = extent(node, lines)
+                found[node.start_byte] = (name[:MAX_SIGNATURE], kind, row + 1, signature, above, below)
     return tuple(found[start] for start in sorted(found)[:MAX_SYMBOLS])
+
+
+def extent(name: Node, lines: list[bytes]) -> tuple[int, int]:
+    """How many lines of a definition stand above and below the line of its name. Decorators, annotations and attributes belong to it."""
+    row = name.start_point[0]
+    whole = name.parent or name
+    while (outer := whole.parent) is not None and (whole.type in DECLARING or outer.type in WRAPPING):
+        whole = outer
+    (first, _), (last, column) = whole.start_point, whole.end_point
+    if whole.type.endswith("_item"):  # Rust's attributes stand before what they are of, and not within
+        while first > 0 and lines[first - 1].lstrip().startswith(b"#["):
+            first -= 1
+    return row - first, max(0, last - row - (column == 0))
 
 
 def extract(source: Source, parse: bool = True) -> Content:

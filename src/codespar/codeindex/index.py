@@ -11,19 +11,21 @@ import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from codespar import git
-from codespar.codeindex.base import Hit, IndexStats
+from codespar.codeindex.base import Definition, Hit, IndexState, IndexStats
+from codespar.codeindex.covering import tests_for
 from codespar.codeindex.database import IndexFile, Tree, broken
 from codespar.codeindex.extract import MAX_BYTES, Content, Source, extract_all
 from codespar.codeindex.languages import language_of, opaque
 from codespar.codeindex.lookup import look_up
 from codespar.codeindex.outline import Graph, outline
+from codespar.codeindex.usage import definitions_of, shown, uses_of
 from codespar.codeindex.worker import Worker, WorkerLostError
 
 log = structlog.get_logger(__name__)
@@ -49,16 +51,18 @@ class SqliteCodeIndex:
 
     async def update(self, repository: Path, commit: str) -> IndexStats:
         async with self._updating:
-            started = time.perf_counter()
-            try:
-                files, changed, symbols = await self._update(repository, commit)
-            except sqlite3.DatabaseError as error:
-                if not broken(error):
-                    raise
-                await asyncio.to_thread(self._file.rebuild, str(error))
-                files, changed, symbols = await self._update(repository, commit)
+            stats = await self._mending(lambda: self._update(repository, commit), lost=None)
             self._last = (repository, commit)
-            return IndexStats(files, changed, symbols, time.perf_counter() - started)
+            return stats
+
+    async def take_in(self, repository: Path, branch: str, commit: str) -> IndexStats:
+        async with self._updating:
+            return await self._mending(lambda: self._take_in(repository, branch, commit), self._last)
+
+    async def forget(self, branch: str) -> None:
+        async with self._updating:
+            await self._mending(lambda: asyncio.to_thread(self._file.let_go, _plain(branch)), self._last)
+            await asyncio.to_thread(self._file.prune)
 
     async def search(self, words: str, limit: int = 20) -> list[Hit]:
         return await self._reading(lambda connection: look_up(connection, words, limit))
@@ -69,6 +73,18 @@ class SqliteCodeIndex:
             return outline(connection, self._graph, instruction, budget_chars)
 
         return await self._reading(drawn)
+
+    async def state(self) -> IndexState:
+        return await self._reading(shown)
+
+    async def definitions(self, path: str) -> list[Definition]:
+        return await self._reading(lambda connection: definitions_of(connection, path))
+
+    async def callers(self, names: Sequence[str], limit: int = 20) -> list[Hit]:
+        return await self._reading(lambda connection: uses_of(connection, names, limit))
+
+    async def tests_of(self, paths: Sequence[str], names: Sequence[str], limit: int = 20) -> list[Hit]:
+        return await self._reading(lambda connection: tests_for(connection, paths, names, limit))
 
     async def close(self) -> None:
         async with self._updating:
@@ -97,23 +113,54 @@ class SqliteCodeIndex:
                 await self.update(*self._last)
             return await asyncio.to_thread(within)
 
-    async def _update(self, repository: Path, commit: str) -> tuple[int, int, int]:
-        if not _HASH.fullmatch(commit):
-            commit = await git.run(
-                "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}", cwd=repository
-            )
+    async def _mending(self, change: Callable[[], Awaitable[T]], lost: tuple[Path, str] | None) -> T:
+        """Make a change to the file. One found broken is rebuilt, and the change made anew; where `lost` was shown, it is shown again before."""
+
+        async def attempt() -> T:
+            if lost is not None and await asyncio.to_thread(self._file.commit) is None:
+                await self._update(*lost)
+            return await change()
+
+        try:
+            return await attempt()
+        except sqlite3.DatabaseError as error:
+            if not broken(error):
+                raise
+            await asyncio.to_thread(self._file.rebuild, str(error))
+            return await attempt()
+
+    async def _update(self, repository: Path, commit: str) -> IndexStats:
+        started = time.perf_counter()
+        commit = await _resolved(repository, commit)
         before = await asyncio.to_thread(self._file.commit)
         if before == commit:
             files, symbols = await asyncio.to_thread(self._file.counts)
-            return files, 0, symbols
+            return IndexStats(files, 0, symbols, time.perf_counter() - started)
         tree = await _difference(repository, before, commit) or await _whole(repository, commit)
-        unseen = await asyncio.to_thread(self._file.unseen, [key for key in tree.present.values() if key])
-        if unseen:
-            await self._read(repository, unseen)
+        parsed = await self._read_new(repository, tree)
         files, symbols = await asyncio.to_thread(self._file.show, tree, commit)
         if not tree.whole or before:
             await asyncio.to_thread(self._file.prune)
-        return files, len(tree.present) + len(tree.gone), symbols
+        changed = len(tree.present) + len(tree.gone)
+        return IndexStats(files, changed, symbols, time.perf_counter() - started, parsed)
+
+    async def _take_in(self, repository: Path, branch: str, commit: str) -> IndexStats:
+        started = time.perf_counter()
+        commit = await _resolved(repository, commit)
+        before = await asyncio.to_thread(self._file.commit)
+        tree = await _difference(repository, before, commit) or await _whole(repository, commit)
+        parsed = await self._read_new(repository, tree)
+        files, symbols = await asyncio.to_thread(self._file.keep, _plain(branch), tree)
+        await asyncio.to_thread(self._file.prune)
+        changed = len(tree.present) + len(tree.gone)
+        return IndexStats(files, changed, symbols, time.perf_counter() - started, parsed)
+
+    async def _read_new(self, repository: Path, tree: Tree) -> int:
+        """Read the content a tree has that is not known yet. Returns how many blobs that was."""
+        unseen = await asyncio.to_thread(self._file.unseen, [key for key in tree.present.values() if key])
+        if unseen:
+            await self._read(repository, unseen)
+        return len(unseen)
 
     async def _read(self, repository: Path, wanted: list[str]) -> None:
         """Read, parse and keep the blobs. Parsing is in other processes when there is enough to do."""
@@ -163,6 +210,18 @@ class SqliteCodeIndex:
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
             for worker in workers:
                 await worker.close()
+
+
+async def _resolved(repository: Path, commit: str) -> str:
+    """The full name of a commit. Raises `GitError` when there is none of that name."""
+    if _HASH.fullmatch(commit):
+        return commit
+    return await git.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}", cwd=repository)
+
+
+def _plain(name: str) -> str:
+    """A name as it can be kept: git allows bytes in it that are no text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 async def _whole(repository: Path, commit: str) -> Tree:

@@ -206,6 +206,23 @@ DEFINITIONS: dict[str, str] = {
 """,
 }
 SPECIFIC = ("method", "class", "type", "function", "const")
+# Code that is not parsed, but read as text: how it writes comments.
+OTHER_CODE: dict[str, str] = {
+    **dict.fromkeys((".kt", ".kts", ".swift", ".scala", ".cs", ".dart", ".groovy", ".m", ".mm"), "slash"),
+    **dict.fromkeys((".vue", ".svelte"), "javascript"),
+    **dict.fromkeys((".sh", ".bash", ".bats", ".pl", ".pm", ".t", ".ex", ".exs", ".r", ".jl"), "hash"),
+}
+# Syntax nodes between a name and the whole of what it names, and around the whole: with what stands before it.
+DECLARING = frozenset(
+    [
+        "function_declarator",
+        "pointer_declarator",
+        "reference_declarator",
+        "parenthesized_declarator",
+        "qualified_identifier",
+    ]
+)
+WRAPPING = frozenset(["decorated_definition", "export_statement", "template_declaration"])
 
 
 def language_of(path: str) -> str | None:
@@ -214,6 +231,11 @@ def language_of(path: str) -> str | None:
     if name.name in ("Rakefile", "Gemfile"):
         return "ruby"
     return EXTENSIONS.get(name.suffix.lower())
+
+
+def other_code(path: str) -> str | None:
+    """How a file of code in a language that is not parsed writes comments, or None when it is no such file."""
+    return OTHER_CODE.get(PurePosixPath(path).suffix.lower())
 
 
 def opaque(path: str) -> bool:

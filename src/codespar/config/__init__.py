@@ -34,6 +34,7 @@ from codespar.config.policies import (
 )
 from codespar.config.rules import check_installation, check_repository
 from codespar.config.units import AutonomyLevel, Duration, Memory, Money, Output, Tmp
+from codespar.config.work import RepositoryReview, ReviewSettings, ScheduleSettings, check_schedules
 from codespar.config.yaml import ConfigError, Problem, load
 from codespar.domain.base import Value
 from codespar.domain.messages import ChannelName
@@ -41,7 +42,8 @@ from codespar.domain.people import Role
 from codespar.domain.policy import Policy, Rollbacks
 from codespar.domain.settings import Filled, Section, Variable, WebAddress, variable_name
 from codespar.domain.tasks import Limits
-from codespar.sandbox.base import EnvironmentSetup
+from codespar.forges.github.settings import FULL_NAME, GithubSettings
+from codespar.sandbox.base import Analyser, EnvironmentSetup
 
 __all__ = [
     "ChannelRoute",
@@ -166,6 +168,18 @@ class ModelSettings(Section):
         default=None,
         description="the environment variable that holds its API key; left out: `api_key_env` for anthropic, OPENAI_API_KEY for openai",
     )
+    review: Annotated[str, AfterValidator(_model_of_a_service)] | None = Field(
+        default=None,
+        description="the model that reviews pull requests, as `anthropic:<name>` or `openai:<name>`; left out: none, and reviews say so",
+    )
+    review_base_url: WebAddress | None = Field(
+        default=None,
+        description="where the reviewing model is asked; left out: `base_url` for anthropic, https://api.openai.com/v1 for openai",
+    )
+    review_api_key_env: Variable | None = Field(
+        default=None,
+        description="the environment variable that holds the reviewing model's API key; left out: `api_key_env` for anthropic, OPENAI_API_KEY for openai",
+    )
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         return environment.get(self.api_key_env) or None
@@ -213,7 +227,8 @@ class ProjectSettings(Section):
         pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="lower-case letters, digits and dashes"
     )
     repository: str = Field(
-        min_length=1, description="a path or a URL that git understands, without credentials"
+        min_length=1,
+        description="a path or a URL that git understands, without credentials; with `github` set up also `owner/name`",
     )
     alias: tuple[Filled, ...] = Field(default=(), description="short names by which people call it")
     autonomy: AutonomyLevel = Field(
@@ -228,6 +243,13 @@ class ProjectSettings(Section):
     )
     channels: tuple[ChannelRoute, ...] = Field(
         default=(), description="where the team talks to this project's agent"
+    )
+    webhook_secret_env: Variable | None = Field(
+        default=None,
+        description="the environment variable that holds this repository's own webhook secret; left out: that of `github`",
+    )
+    schedules: tuple[ScheduleSettings, ...] = Field(
+        default=(), description="commands that come by the clock, such as a report every morning"
     )
 
     def task_limits(self, settings: Settings) -> Limits:
@@ -293,6 +315,15 @@ class Settings(Section):
         default=LimitSettings(), description="of every task; a project may set its own"
     )
     policies: PolicySettings = Field(default=PolicySettings(), description="the rules of the installation")
+    github: GithubSettings | None = Field(
+        default=None,
+        description="GitHub as the code host; left out: pull requests are kept by CodeSpar itself",
+    )
+    look_every: Duration = Field(
+        default=60.0,
+        description="how often a repository that is not at GitHub is looked at for pushes, pull requests and builds",
+    )
+    reviews: ReviewSettings = Field(default=ReviewSettings(), description="how pull requests are reviewed")
     channels: ChannelsSettings = Field(
         default=ChannelsSettings(), description="the chat platforms that are set up"
     )
@@ -374,6 +405,9 @@ class RepositoryFile(Section):
     blocked_commands: tuple[Filled, ...] = Field(
         default=(), description="beginnings of commands the agent may not run"
     )
+    review: RepositoryReview = Field(
+        default=RepositoryReview(), description="how its pull requests are reviewed"
+    )
 
 
 class RepositoryConfig(Value):
@@ -384,10 +418,19 @@ class RepositoryConfig(Value):
     limits: dict[str, Any] = Field(default={})
     blocked_paths: tuple[str, ...] = ()
     blocked_commands: tuple[str, ...] = ()
+    review: RepositoryReview = RepositoryReview()
+
+    @property
+    def analysers(self) -> tuple[Analyser, ...]:
+        """The repository's own analysers, as a sandbox takes them."""
+        return tuple(
+            Analyser(name=one.name, command=one.command, seconds=one.within, languages=one.endings)
+            for one in self.review.analysers
+        )
 
 
 _NOT_YET = "is not available in this release; take it out"
-_RESERVED: dict[str, str] = dict.fromkeys(("review", "deploy", "health"), _NOT_YET)
+_RESERVED: dict[str, str] = dict.fromkeys(("deploy", "health"), _NOT_YET)
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -410,7 +453,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         text,
         chosen.name,
         Settings,
-        checks=(check_installation, check_policies),
+        checks=(check_installation, check_policies, check_schedules),
         after=_limits_fit,
         choose=_settings_for,
     )
@@ -421,8 +464,10 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         sandbox=settings.sandbox.evolve(ca_bundle=folder / bundle.expanduser())
         if bundle
         else settings.sandbox,
+        github=settings.github and _keyed(settings.github, folder),
         projects=tuple(
-            project.evolve(repository=_located(project.repository, folder)) for project in settings.projects
+            project.evolve(repository=_located(project.repository, folder, settings.github))
+            for project in settings.projects
         ),
     )
 
@@ -445,6 +490,7 @@ def parse_repository_config(text: bytes | None, origin: str) -> RepositoryConfig
         limits=file.limits.given(),
         blocked_paths=file.blocked_paths,
         blocked_commands=file.blocked_commands,
+        review=file.review,
     )
 
 
@@ -458,5 +504,13 @@ def example_repository_config() -> str:
     return EXAMPLE_REPOSITORY
 
 
-def _located(repository: str, folder: Path) -> str:
-    return repository if _URL.match(repository) else str(folder / Path(repository).expanduser())
+def _located(repository: str, folder: Path, github: GithubSettings | None) -> str:
+    """A path as an absolute one. Where GitHub is set up, `owner/name` is a repository there, unless a folder has that name."""
+    path = folder / Path(repository).expanduser()
+    at_github = github is not None and FULL_NAME.fullmatch(repository) and not path.exists()
+    return repository if at_github or _URL.match(repository) else str(path)
+
+
+def _keyed(github: GithubSettings, folder: Path) -> GithubSettings:
+    key = github.private_key_file
+    return github.evolve(private_key_file=folder / key.expanduser()) if key else github

@@ -26,7 +26,8 @@ def _quiet_hours(value: str) -> str:
     return value
 
 
-def _time_zone(value: str) -> str:
+def known_zone(value: str) -> str:
+    """The value, if it names a time zone. Raises ValueError."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most installations name none
 
     try:
@@ -45,7 +46,7 @@ class ChannelRoute(Section):
     conversation: Filled = Field(description="the platform's id of the channel, group or chat")
     alerts: tuple[AlertKind, ...] = Field(
         default=(AlertKind.ALL,),
-        description="what this place is told of unasked: tasks, builds, deploys, errors, incidents or all; [] for nothing",
+        description="what this place is told of unasked: tasks, builds, deploys, errors, incidents, reviews, reports or all; [] for nothing",
     )
 
 
@@ -63,7 +64,7 @@ class NotificationSettings(Section):
         default="22:00-08:00",
         description="local time in which only what is critical is told; `none` for no such time",
     )
-    time_zone: Annotated[str, AfterValidator(_time_zone)] | None = Field(
+    time_zone: Annotated[str, AfterValidator(known_zone)] | None = Field(
         default=None, description="the zone of local times, such as Europe/Lisbon; left out: the server's"
     )
 

@@ -60,6 +60,18 @@ model:
 #     - name: infra              # what no agent changes without a human
 #       patterns: ["infra/", "*.tf"]
 
+# github:                        # GitHub as the code host; a repository is then written owner/name
+#   token_env: CODESPAR_GITHUB_TOKEN                     # a fine-grained token, or an App:
+#   app_id: 123456
+#   private_key_file: /etc/codespar/github-app.pem
+#   webhook_secret_env: CODESPAR_GITHUB_WEBHOOK_SECRET   # webhooks come to POST /webhooks/github
+# look_every: 1m                 # how often a repository that is not at GitHub is looked at
+
+# reviews:                       # of pull requests; the model is set by model.review
+#   approve_up_to: low           # the highest risk approved without a person; none: never
+#   request_changes_from: high
+#   protected_paths: [".github/", "migrations/"]
+
 # channels:                      # the chat platforms; each one's page is in docs/channels/
 #   slack: {}                    # tokens from CODESPAR_SLACK_BOT_TOKEN and CODESPAR_SLACK_APP_TOKEN
 #   telegram:
@@ -94,7 +106,16 @@ model:
 #     channels:                  # where its team talks to it; or `@codespar link shop` there
 #       - channel: slack
 #         conversation: T024BE7LD:C012AB3CD
-#         alerts: [all]          # tasks, builds, deploys, errors, incidents
+#         alerts: [all]          # tasks, builds, deploys, errors, incidents, reviews, reports
+#     schedules:                 # commands that come by the clock
+#       - name: morning
+#         cron: "0 9 * * 1-5"    # minute, hour, day of month, month, day of week
+#         time_zone: Europe/Lisbon
+#         run: status build
+#       - name: tidy
+#         cron: "0 17 * * 5"
+#         run: instruct update the changelog
+#         by: ada                # with her rights; without it the agent's own
 """
 
 EXAMPLE_REPOSITORY = """\
@@ -116,4 +137,15 @@ test: make test                  # run in a second, clean container before a pul
 
 # blocked_paths: ["migrations/"]
 # blocked_commands: ["terraform apply"]
+
+# review:                        # can only be stricter than codespar.yaml
+#   approve_up_to: none
+#   protected_paths: ["auth/"]
+#   ignore: ["tests/fixtures/"]  # files about which nothing is said
+#   analysers:                   # programs that write SARIF, run without network
+#     - name: lint
+#       command: ./tools/lint --sarif "$SARIF"
+#       within: 2m
+#       endings: [.py]
+#   without: [semgrep]           # built-in analysers to leave out
 """

@@ -292,6 +292,7 @@ def _told(item: Any) -> str:
         "greater_than_equal": f"must be at least {context.get('ge')}",
         "greater_than": f"must be more than {context.get('gt')}",
         "less_than_equal": f"must be at most {context.get('le')}",
+        "literal_error": f"must be one of {str(context.get('expected', '')).replace(' or ', ', ')}",
         "enum": f"must be one of {str(context.get('expected', '')).replace(' or ', ', ')}",
     }
     return wanted.get(kind, str(item["msg"]))

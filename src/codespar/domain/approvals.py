@@ -64,6 +64,9 @@ class Approval(Value):
     subject: str  # the id of what waits
     action_summary: str
     shown_digest: str  # of exactly what the request showed
+    bound: bool = (
+        True  # it is void when what it is about has changed since; else it is done on what is there then
+    )
     requester: str  # person id
     permission: Permission
     quorum: int = Field(default=1, ge=1)  # distinct people
@@ -142,6 +145,7 @@ def new_approval(
     command: Command | None = None,
     shown: tuple[FieldLine, ...] = (),
     places: tuple[Thread, ...] = (),
+    bound: bool = True,
 ) -> Approval:
     """A pending approval whose token follows from `seed`, so that asking again after a crash asks under the same token.
 
@@ -163,6 +167,7 @@ def new_approval(
         command=command,
         shown=shown,
         places=places,
+        bound=bound,
         thread=thread,
         created_at=now,
         expires_at=now + expires_in,

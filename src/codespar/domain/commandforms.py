@@ -27,7 +27,7 @@ class CommandArgs(Value):
     code: str | None = None  # a one-time code, in its written form
     reason: str | None = None
     scope: str | None = None  # of status: build, agent, all; of audit: verify; of scan: what to look for
-    state: str | None = None  # open | closed | merged | all
+    state: str | None = None  # open | closed | merged | all | stale
     count: int | None = None
     level: int | None = None
     environment: str | None = None
@@ -133,7 +133,7 @@ def _diff(rest: str) -> CommandArgs:
 
 
 def _pulls(rest: str) -> CommandArgs:
-    if rest.lower() not in ("", "open", "closed", "merged", "all"):
+    if rest.lower() not in ("", "open", "closed", "merged", "all", "stale"):
         _surplus(rest)
     return CommandArgs(state=rest.lower() or None)
 
@@ -210,6 +210,8 @@ def _rollback(rest: str) -> CommandArgs:
 
 
 def _approve(rest: str) -> CommandArgs:
+    if found := re.fullmatch(r"pr\s*#?\s*([0-9]{1,9})|#([0-9]{1,9})", rest, re.IGNORECASE):
+        return CommandArgs(number=_pull(found[1] or found[2])[0])
     return _reject(rest) if rest else CommandArgs()
 
 
@@ -272,6 +274,14 @@ def _invite(rest: str) -> CommandArgs:
     return CommandArgs(name=name.strip(), role=wanted)
 
 
+def _memory(rest: str) -> CommandArgs:
+    if not re.fullmatch(f"m-[{CROCKFORD}]{{6}}", rest.lower()):
+        raise MalformedCommand(
+            "It needs the id of what was remembered, such as `m-7k2m9q`; `memory` shows them."
+        )
+    return CommandArgs(id=rest.lower())
+
+
 FORMS: dict[str, Callable[[str], CommandArgs]] = {
     "status": _status,
     "queue": _nothing,
@@ -305,6 +315,8 @@ FORMS: dict[str, Callable[[str], CommandArgs]] = {
     "policy": _one_of("show"),
     "audit": _audit,
     "memory": _nothing,
+    "remember": _text,
+    "forget": _memory,
     "kill": _one_of("all"),
     "resume": _one_of("all"),
 }

@@ -78,10 +78,22 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _row("whoami", "whoami", "who you are here and what you may do", _LOW),
     _row("logs", "logs [n]", "the project's last activity", _LOW, P.VIEW_ACTIVITY_LOG),
     _row("diff", "diff [<branch>|PR #n|task-…]", "what a pull request changes", _LOW, P.VIEW_DIFFS),
-    _row("prs", "prs [open|closed|merged|all]", "the pull requests", _LOW, P.VIEW_DIFFS),
+    _row(
+        "prs",
+        "prs [open|closed|merged|all|stale]",
+        "the pull requests; `stale`: the open ones nobody touched for a week",
+        _LOW,
+        P.VIEW_DIFFS,
+    ),
     _row("search", "search <words>", "places in the code", _LOW, P.VIEW_DIFFS),
     _row("instruct", "instruct <task>", "a coding task, ending in a pull request", _MEDIUM, P.INSTRUCT_AGENT),
-    _row("fix", "fix <issue>", "a coding task that mends something", _MEDIUM, P.APPLY_FIX),
+    _row(
+        "fix",
+        "fix <issue> | fix build [<workflow>]",
+        "a coding task that mends something; `fix build`: what broke the build, with its log",
+        _MEDIUM,
+        P.APPLY_FIX,
+    ),
     _row(
         "plan",
         "plan <feature>",
@@ -98,7 +110,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "a review with inline comments",
         _LOW,
         P.VIEW_DIFFS,
-        brought_by="the Review Agent brings it",
     ),
     _row("merge", "merge PR #n [squash|rebase|merge]", "merge a pull request", _MEDIUM, P.MERGE_PR),
     _row(
@@ -119,7 +130,15 @@ COMMANDS: tuple[CommandSpec, ...] = (
         P.DEPLOY_PRODUCTION,
         brought_by="the Deploy Agent brings it",
     ),
-    _row("approve", "approve [<token>]", "say yes to what waits", _LOW, P.VIEW_STATUS, by_the_action=True),
+    _row(
+        "approve",
+        "approve [<token>] | approve PR #n",
+        "say yes to what waits, or to a pull request",
+        _LOW,
+        P.VIEW_STATUS,
+        P.APPROVE_PR,
+        by_the_action=True,
+    ),
     _row(
         "reject", "reject <token> [reason]", "say no to what waits", _LOW, P.VIEW_STATUS, by_the_action=True
     ),
@@ -165,6 +184,14 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _row("policy", "policy [show]", "the rules in force", _LOW, P.VIEW_AUDIT),
     _row("audit", "audit [n] | audit verify", "the audit chain", _LOW, P.VIEW_AUDIT),
     _row("memory", "memory | context", "what the agent knows", _LOW, P.VIEW_STATUS),
+    _row(
+        "remember",
+        "remember <text>",
+        "a convention for the agent to keep in mind",
+        _MEDIUM,
+        P.INSTRUCT_AGENT,
+    ),
+    _row("forget", "forget <id>", "take back what was to be remembered", _MEDIUM, P.INSTRUCT_AGENT),
     _row("kill", "kill [all]", "stop everything of the project, or of all, now", _CRITICAL, P.KILL_SWITCH),
     _row("resume", "resume [all]", "bring a stopped project back", _CRITICAL, P.KILL_SWITCH),
 )
@@ -188,7 +215,7 @@ _OBJECTS = frozenset(
     }
 )
 """The commands whose object may be a project: `status gw`."""
-_OTHER_WORDS = "list all build agent open closed merged debt security quality show verify staging production prod to then pr"
+_OTHER_WORDS = "list all build agent open closed merged debt security quality stale show verify staging production prod to then pr"
 _TAKEN = frozenset({*BY_NAME, *_SYNONYMS, *_OTHER_WORDS.split()})
 
 
@@ -244,6 +271,8 @@ class Command(Value):
         """
         if self.name == "register" and self.args.name is None:
             return None
+        if self.name == "approve" and self.args.number is not None:
+            return Permission.APPROVE_PR
         if self.name not in ("deploy", "rollback"):
             return self.spec.permission
         staging = self.args.environment == "staging" or (

@@ -42,6 +42,8 @@ class AlertKind(StrEnum):
     DEPLOYS = "deploys"
     ERRORS = "errors"
     INCIDENTS = "incidents"
+    REVIEWS = "reviews"
+    REPORTS = "reports"  # what a schedule brings
     ALL = "all"
 
 
@@ -166,6 +168,12 @@ class Announcement(Value):
     place: str  # the key of the place: channel/conversation/thread
     response: NormalizedResponse
     created_at: UtcDatetime
+    standing: bool = False  # told alone: something else may be put in its place later
+
+
+def told_key(announcement: int) -> str:
+    """The outbox key of the message by which an announcement was told; of several at once, the first of them."""
+    return f"told:{announcement}"
 
 
 class Plan(Value):
@@ -185,7 +193,7 @@ def due(
     """What of `waiting`, all of one place on `channel`, is told at `now`.
 
     `sent_at` has the time of every unasked message the place was sent in the last hour, critical or not; older ones do not matter.
-    Critical ones go at once, each alone. The others are gathered until `batch_seconds` after the oldest of them, the end of quiet hours
+    Critical ones go at once, each alone, and so do standing ones when the others go. The others are gathered until `batch_seconds` after the oldest of them, the end of quiet hours
     and a free place under the limit of the hour, whichever is last, and go as one. Raises ValueError for announcements of several places.
     """
     if len({one.place for one in waiting}) > 1:
@@ -208,7 +216,9 @@ def due(
         opens = rules.quiet.ends(opens, rules.local)
     if opens > now:
         return Plan(messages=alone, next_at=opens)
-    return Plan(messages=(*alone, gathered))
+    standing = tuple((one,) for one in gathered if one.standing)
+    rest = tuple(one for one in gathered if not one.standing)
+    return Plan(messages=(*alone, *standing, *((rest,) if rest else ())))
 
 
 def _free_at(told: Sequence[datetime], limit: int, now: datetime) -> datetime:

@@ -66,10 +66,32 @@ class TaskContext(Value):
     repository_map: str = ""  # the files and symbols that matter most for the instruction
     earlier_steps: tuple[str, ...] = ()
     failing_log: str = ""
+    conventions: tuple[str, ...] = ()  # what the team told its agent to keep in mind
     attachments: tuple[
         Attachment, ...
     ] = ()  # files that came with the instruction, in `attachments/` of the input
     earlier_patch: bool = False  # the work tree starts with this task's own earlier changes
+
+
+class AnalysisProgram(Value):
+    """A program that looks at a work tree and writes SARIF, as `docs/runner-protocol.md` says."""
+
+    name: str
+    command: str  # run by `sh -c` in the root of the work tree
+    seconds: float = Field(gt=0)  # after which it is ended
+    languages: tuple[
+        str, ...
+    ] = ()  # file name endings: skipped in a tree with no changed file of one; () always runs
+
+
+class Analysis(Value):
+    """What the job `analyse` does: each program on the base, then each on the base with the patch."""
+
+    programs: tuple[AnalysisProgram, ...]
+    changed: tuple[str, ...]  # paths from the root of the work tree
+    at_once: int = Field(
+        default=1, ge=1
+    )  # above 1 for programs that leave the work tree as it is; else one has it for itself
 
 
 class TaskSpec(Value):
@@ -101,6 +123,7 @@ class TaskSpec(Value):
     test_command: str | None = None  # run by `sh -c` in the root of the work tree
     limits: Limits = Limits()
     model: str
+    analysis: Analysis | None = None  # for the job `analyse` alone
 
 
 class TestRun(Value):
@@ -172,6 +195,7 @@ class Task(Value):
     thread: Thread
     status: TaskStatus
     attachments: tuple[Attachment, ...] = ()  # what came with the instruction
+    failing_log: str = ""  # what a build said that it is to mend
     killed: bool = False  # stop at once: no time to end by itself
     resumes: bool = False  # goes on after an answer: ahead of everything queued
     queued_position: int | None = None  # the position it was told when it was queued

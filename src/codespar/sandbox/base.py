@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from codespar.domain.base import CodesparError, Value
+from codespar.domain.reviews import Finding
 from codespar.domain.tasks import Limits, TaskSpec
 
 
@@ -40,6 +41,7 @@ class OutputRefused(SandboxError):
 class Job(StrEnum):
     WORK = "work"  # the coding CLI works on the instruction
     VERIFY = "verify"  # only the test command runs, on base + patch
+    ANALYSE = "analyse"  # analysers look at base and at base + patch
 
 
 class Order(Value):
@@ -166,3 +168,59 @@ class ModelGateway(Protocol):
         ...
 
     async def close(self, task: str) -> None: ...
+
+
+class Analyser(Value):
+    """A program that looks at code and writes SARIF 2.1.0: ours, or one that a repository's `.codespar.yaml` names.
+
+    `command` is run by `sh -c` in the root of the work tree, once on the base and once on the change, without network. `$SARIF` is the file
+    to write; `$FILES` is a file with the changed paths that exist in this tree, NUL-separated.
+    """
+
+    name: str
+    command: str
+    seconds: float = 120  # after which it is ended
+    languages: tuple[
+        str, ...
+    ] = ()  # file name endings such as `.py`: it is left out where no changed file has one; () always runs
+
+
+class AnalyserReport(Value):
+    """What one analyser said of the base and of the change. `problem` says why it did not do its work."""
+
+    analyser: str
+    version: str = ""
+    base: tuple[Finding, ...] = ()
+    head: tuple[Finding, ...] = ()
+    problem: str = ""
+
+
+class AnalysisOrder(Value):
+    """What the analysers are to look at. `name` is the container's name and its idempotency key."""
+
+    name: str  # codespar-review-abc123
+    owner: str  # the agent: review-abc123
+    project: str
+    base_commit: str
+    repository: Path  # bare repository on this host that has the base commit
+    patch: Path  # base + this patch is the change
+    changed: tuple[str, ...]  # paths that the change touches and that exist after it
+    folder: Path  # this container's own folder on this host
+    limits: Limits = Limits()
+    analysers: tuple[Analyser, ...] = ()  # beside ours
+    without: tuple[str, ...] = ()  # names of ours that the repository leaves out
+    environment_image: str | None = (
+        None  # the project's own environment, in which `analysers` run; None: in our image
+    )
+
+
+class Analysers(Protocol):
+    """Analysers in a container with no network: what the repository holds is data, and nothing of it is run on this host."""
+
+    async def analyse(self, order: AnalysisOrder) -> tuple[AnalyserReport, ...]:
+        """Run them, or take what an interrupted run under the same name has made. Raises `SandboxError` when no container can run."""
+        ...
+
+    async def stop(self, name: str) -> None:
+        """End the container of that name. No error when there is none."""
+        ...

@@ -10,7 +10,6 @@ import asyncio
 import json
 import math
 import os
-import stat
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +24,12 @@ from codespar.sandbox.base import (
     EnvironmentSetup,
     ImageMissing,
     Order,
-    OutputRefused,
     ReadFile,
     SandboxError,
     Say,
 )
 from codespar.sandbox.dockerengine import EngineClient, no_engine
+from codespar.sandbox.folder import ENTRIES, lay_out, says_disk_full, size_of, write_result
 from codespar.sandbox.images import EnvironmentImages, TaskAgentImage
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ OUTPUT_EVERY = 0.5  # seconds between looks at how much came out
 ENGINE_PATIENCE = 120.0  # seconds a restarting engine is waited for
 INSTALLATION_LABEL = "codespar.installation"
 TASK_LABEL = "codespar.task"
-_RESULT_BYTES = 4 * 1024**2
-_ENTRIES = 10_000  # files a container may leave in its output before that alone ends it
 
 
 class DockerSandbox:
@@ -61,9 +58,10 @@ class DockerSandbox:
     ) -> None:
         """`installation` tells this installation's containers from another's on the same engine."""
         self._engine = image.engine if image else EngineClient(url)
-        self._images = EnvironmentImages(
-            image or TaskAgentImage(self._engine, data_dir, base_image=base_image, ca_bundle=ca_bundle)
+        self.image = image or TaskAgentImage(
+            self._engine, data_dir, base_image=base_image, ca_bundle=ca_bundle
         )
+        self._images = EnvironmentImages(self.image)
         self._installation = installation
 
     async def check(self) -> None:
@@ -126,6 +124,29 @@ class DockerSandbox:
         for name in removed:
             await self._drop(names[name])
         return removed
+
+    async def has(self, name: str) -> bool:
+        """Whether this installation has a container of that name, running or ended."""
+        return await self._ours(name) is not None
+
+    async def remove(self, name: str) -> None:
+        """End and remove this installation's container of that name. No error when there is none."""
+        container = await self._ours(name)
+        if container is not None:
+            await self._drop(container)
+
+    async def _ours(self, name: str) -> DockerContainer | None:
+        docker = await self._engine.get()
+        from aiodocker import DockerError
+
+        try:
+            shown = await docker.containers.get(name)
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise no_engine("its address", error) from error
+        labels: dict[str, str] = (await shown.show())["Config"].get("Labels") or {}
+        return shown if labels.get(INSTALLATION_LABEL) == self._installation else None
 
     async def _adopt(self, docker: Docker, order: Order) -> tuple[DockerContainer, bool]:
         """The container that has the order's name, and whether it was started before. Refuses one that is not ours."""
@@ -262,9 +283,9 @@ class DockerTask:
         full = False
         if excess:
             tail = f"{tail}\n{excess}".strip()
-            await asyncio.to_thread(_write_result, self._out / "result.json", excess)
+            await asyncio.to_thread(write_result, self._out / "result.json", excess)
         else:
-            full = await asyncio.to_thread(_says_disk_full, self._out / "result.json")
+            full = await asyncio.to_thread(says_disk_full, self._out / "result.json")
         return Ended(
             exit_code=code,
             # The engine's flag is set for any process that was killed; only an exit by SIGKILL means that it ended the job.
@@ -339,10 +360,10 @@ class DockerTask:
 
     def _too_much(self) -> str | None:
         """What is wrong with the amount of output there is now."""
-        size, entries = _size(self._out)
-        if size <= self._limits.output_bytes * 2 and entries <= _ENTRIES:
+        size, entries = size_of(self._out)
+        if size <= self._limits.output_bytes * 2 and entries <= ENTRIES:
             return None
-        what = f"{size} bytes" if entries <= _ENTRIES else f"more than {_ENTRIES} files"
+        what = f"{size} bytes" if entries <= ENTRIES else f"more than {ENTRIES} files"
         return f"the task wrote {what} to its output and was ended (`limits.output` is {self._limits.output_bytes})"
 
     async def _log_tail(self) -> str:
@@ -362,110 +383,6 @@ class DockerTask:
                 f"The container {self.name} is gone: it was removed by another program. Retry the task."
             )
         return SandboxError(f"The container {self.name} could not be {what}: {error.message}")
-
-
-def lay_out(order: Order, uid: int, gid: int) -> None:
-    """Make the order's folder: in/ with what the runner reads, out/ writable for the container's user alone. Raises `SandboxError`."""
-    within, out = order.folder / "in", order.folder / "out"
-    within.mkdir(parents=True, exist_ok=True)
-    out.mkdir(exist_ok=True)
-    if out.is_symlink() or within.is_symlink():
-        raise SandboxError(
-            f"{order.folder} holds links where its folders should be: nothing is mounted from it. Remove it, then retry."
-        )
-    within.chmod(0o755)
-    out.chmod(0o755)
-    if os.geteuid() == 0:
-        os.chown(out, uid, gid)
-        _readable(order.repository, uid)
-    _put(within / "task.json", order.spec.model_dump_json(by_alias=True).encode())
-    _put(within / "order.json", json.dumps({"job": order.job.value, "protocol": 1}).encode())
-    if order.patch is not None:
-        _put(within / "earlier.patch", _regular(order.patch, order.spec.limits.output_bytes))
-    gateway = within / "model.sock"
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(gateway.lstat().st_mode):
-            gateway.chmod(0o666)  # connecting needs write permission; the folders above keep others out
-
-
-def _readable(repository: Path, uid: int) -> None:
-    for path in (repository, repository / "objects"):
-        status = path.stat()
-        if status.st_uid != uid and status.st_mode & 0o005 != 0o005:
-            raise SandboxError(
-                f"{path} cannot be read by the user of task containers (uid {uid}): `chmod -R o+rX {repository}`, or run CodeSpar as another"
-                " user than root."
-            )
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write, unless it is there already: a running container reads whole files only."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    unfinished.chmod(0o644)
-    unfinished.replace(path)
-
-
-def _regular(path: Path, cap: int) -> bytes:
-    """A file another container wrote: no link, no device, no more than `cap` bytes. Raises `OutputRefused`."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise OutputRefused(
-            f"{path} is a link or cannot be opened ({error.strerror}): it is not used"
-        ) from error
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OutputRefused(f"{path} is not a regular file: it is not used")
-        content = file.read(cap + 1)
-    if len(content) > cap:
-        raise OutputRefused(
-            f"{path} is larger than the {cap} bytes that may come out of a task (`limits.output`)"
-        )
-    return content
-
-
-def _says_disk_full(path: Path) -> bool:
-    try:
-        result = json.loads(_regular(path, _RESULT_BYTES))
-    except (OutputRefused, ValueError):  # the reader of the result says what is wrong with it
-        return False
-    return isinstance(result, dict) and result.get("filesystemFull") is True
-
-
-def _write_result(path: Path, why: str) -> None:
-    """Our word in place of the runner's, after we killed it. The container has ended: nobody else writes here now."""
-    result = {
-        "protocol": 1,
-        "outcome": "error",
-        "error": why,
-        "summary": "",
-        "turns": 0,
-        "filesystemFull": False,
-    }
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(handle, "w") as file:
-        json.dump(result, file)
-
-
-def _size(folder: Path) -> tuple[int, int]:
-    """Bytes and entries under a folder; links are not followed, and counting stops where it is too much anyway."""
-    size = entries = 0
-    waiting = [str(folder)]
-    while waiting and entries <= _ENTRIES:
-        with suppress(FileNotFoundError, PermissionError), os.scandir(waiting.pop()) as found:
-            for entry in found:
-                entries += 1
-                if entries > _ENTRIES:
-                    break
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    size += entry.stat(follow_symlinks=False).st_size
-    return size, entries
 
 
 def _time(text: str) -> datetime:

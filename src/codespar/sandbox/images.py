@@ -45,6 +45,7 @@ OWN_BASE = "codespar/base:bookworm"
 SOURCES = Path(__file__).parent / "image"
 PULL_SECONDS = 30
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+_ARCH = "arm64" if platform.machine() in ("aarch64", "arm64") else "x64"
 _IMAGE_TAIL = 2500  # characters of a failed build that people are shown
 
 
@@ -67,7 +68,7 @@ class TaskAgentImage:
         given = ca_bundle or (Path(os.environ["SSL_CERT_FILE"]) if os.environ.get("SSL_CERT_FILE") else None)
         self.ca_bundle = given if given and given.is_file() else None
         self._known: str | None = None
-        self._lock = asyncio.Lock()
+        self._lock, self._tools_lock = asyncio.Lock(), asyncio.Lock()
 
     def forget(self) -> None:
         """The engine no longer has it: look again."""
@@ -82,29 +83,33 @@ class TaskAgentImage:
                 self._known = await self._ensure(say)
         return self._known
 
+    async def tools(self, say: Say) -> str:
+        """The name of the image of the tools alone, built when its inputs are new. Raises `ImageMissing`, `EngineUnavailable`."""
+        docker = await self.engine.get()
+        name, inputs = await self.tools_inputs()
+        async with self._tools_lock:
+            if await find(docker, name, inputs) is None:
+                await self._build_tools(docker, name, inputs, say)
+        return name
+
+    async def tools_inputs(self) -> tuple[str, str]:
+        """The name of the tools' image, and the hash of what it is made from."""
+        bundle = await asyncio.to_thread(self.ca_bundle.read_bytes) if self.ca_bundle else b""
+        wanted = self._base_image or "debian bookworm"
+        recipe = (SOURCES / "tools.Dockerfile").read_bytes()
+        inputs = digest(recipe, bundle, CLAUDE_CODE_VERSION.encode(), _ARCH.encode(), wanted.encode())
+        return f"codespar/task-agent-tools:{inputs[:12]}", inputs
+
     async def _ensure(self, say: Say) -> str:
         docker = await self.engine.get()
-        bundle = await asyncio.to_thread(self.ca_bundle.read_bytes) if self.ca_bundle else b""
-        recipes = {
-            name: (SOURCES / name).read_bytes() for name in ("tools.Dockerfile", "Dockerfile", "runner.py")
-        }
-        arch = "arm64" if platform.machine() in ("aarch64", "arm64") else "x64"
-        wanted = self._base_image or "debian bookworm"
-        tools = digest(
-            recipes["tools.Dockerfile"], bundle, CLAUDE_CODE_VERSION.encode(), arch.encode(), wanted.encode()
-        )
-        inputs = digest(tools.encode(), recipes["Dockerfile"], recipes["runner.py"])
+        recipe, runner = (SOURCES / "Dockerfile").read_bytes(), (SOURCES / "runner.py").read_bytes()
+        inputs = digest((await self.tools_inputs())[1].encode(), recipe, runner)
         name = f"codespar/task-agent:{__version__}-{inputs[:12]}"
         found = await find(docker, name, inputs)
         if found is None:
             began = time.monotonic()
-            tools_name = f"codespar/task-agent-tools:{tools[:12]}"
-            if await find(docker, tools_name, tools) is None:
-                await self._build_tools(
-                    docker, tools_name, tools, recipes["tools.Dockerfile"], bundle, arch, say
-                )
-            context = {"Dockerfile": recipes["Dockerfile"], "runner.py": recipes["runner.py"]}
-            await self._build(docker, name, inputs, context, {"TOOLS": tools_name})
+            arguments = {"TOOLS": await self.tools(say)}
+            await self._build(docker, name, inputs, {"Dockerfile": recipe, "runner.py": runner}, arguments)
             found = await find(docker, name, inputs)
             say(f"built {name} in {time.monotonic() - began:.0f} s")
         if found is None:
@@ -114,14 +119,13 @@ class TaskAgentImage:
         await docker.images.tag(name, "codespar/task-agent", tag=__version__)
         return found
 
-    async def _build_tools(
-        self, docker: Docker, name: str, inputs: str, recipe: bytes, bundle: bytes, arch: str, say: Say
-    ) -> None:
+    async def _build_tools(self, docker: Docker, name: str, inputs: str, say: Say) -> None:
         say("building the task image's tools: this takes a minute or two, once")
+        bundle = await asyncio.to_thread(self.ca_bundle.read_bytes) if self.ca_bundle else b""
         base = await self._base(docker, say)
-        claude = await asyncio.to_thread(self._claude, arch, say)
+        claude = await asyncio.to_thread(self._claude, _ARCH, say)
         context: dict[str, bytes | Path] = {
-            "Dockerfile": recipe,
+            "Dockerfile": (SOURCES / "tools.Dockerfile").read_bytes(),
             "host-ca.crt": bundle,
             "apt.conf": b'Acquire::https::CaInfo "/etc/codespar/host-ca.crt";\n' if bundle else b"",
             "certificates/.keep": b"",

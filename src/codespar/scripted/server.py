@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from codespar.scripted.reviews import Reviews, asked_of
 from codespar.scripted.script import Choose, Fault, FaultKind, Turn
 
 PIECE = 24  # characters of a streamed delta
@@ -29,9 +30,19 @@ _ERRORS = {
 class ScriptedModel:
     """Use it as an async context manager, or `start` and `stop` it. `url` is what `model.base_url` takes."""
 
-    def __init__(self, choose: Choose, *, seconds: float = 0.0, key: str | None = None) -> None:
-        """`seconds` is how long an answer takes; with `key`, any other API key is refused as the vendor does."""
+    def __init__(
+        self,
+        choose: Choose,
+        *,
+        reviews: Reviews | None = None,
+        seconds: float = 0.0,
+        key: str | None = None,
+    ) -> None:
+        """`reviews` is what it says as a model that reviews; left out, it finds nothing. `seconds` is how long an answer takes; with `key`,
+        any other API key is refused as the vendor does.
+        """
         self._choose = choose
+        self._reviews = reviews or Reviews()
         self._seconds = seconds
         self._key = key
         self._faults: Counter[str] = Counter()
@@ -76,7 +87,11 @@ class ScriptedModel:
         messages = [message for message in body.get("messages", []) if isinstance(message, dict)]
         place = sum(_calls_tools(message) for message in messages)
         first = _text(messages[0]) if messages else ""
-        turn = self._choose(first).turn(place) if body.get("tools") else Turn("Coding task")
+        review = asked_of(body)
+        if review is not None:
+            turn = self._reviews(review).turn(place)
+        else:
+            turn = self._choose(first).turn(place) if body.get("tools") else Turn("Coding task")
         name = hashlib.sha256(f"{first}\0{place}".encode()).hexdigest()[:24]
         if turn.fault is not None:
             self._faults[name] += 1

@@ -28,7 +28,7 @@ from codespar.store.rows import Screen
 from codespar.store.unit import SqlUnit
 
 T = TypeVar("T")
-SCHEMA_REVISION = "0002"  # the newest file under migrations/versions
+SCHEMA_REVISION = "0003"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
 SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
 COUNTERS = ("ticket", "outbox", "audit")

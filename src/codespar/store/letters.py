@@ -81,8 +81,12 @@ class Letters(Rows):
         critical: bool,
         response: NormalizedResponse,
         at: UtcDatetime,
+        standing: bool = False,
     ) -> None:
-        """Keep something that a place is to be told when it may be. Again under the same key: nothing changes."""
+        """Keep something that a place is to be told when it may be. Again under the same key: nothing changes.
+
+        What is `standing` is told alone, so that `amend` can put something else in its place later.
+        """
         values = {
             "key": key,
             "project": project,
@@ -91,6 +95,7 @@ class Letters(Rows):
             "critical": int(critical),
             "body": response.model_dump_json(by_alias=True),
             "created_at": stamp(at),
+            "standing": int(standing),
         }
         if self._insert_new(t.announcements, values):
             self.notices.append(Notice(kind="announcement", key=place, project=project))
@@ -112,6 +117,7 @@ class Letters(Rows):
                 place=row.place,
                 response=NormalizedResponse.model_validate_json(row.body),
                 created_at=time_of(row.created_at),
+                standing=bool(row.standing),
             )
             for row in rows
         ]

@@ -78,6 +78,7 @@ announcements = Table(
     Column("body", Text, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("told_at", String(32)),
+    Column("standing", Integer, nullable=False, server_default="0"),  # told alone, and edited in place later
     Index("announcements_place", "place", "told_at"),
     _open("announcements_waiting", "told_at", "place", "id"),
 )
@@ -221,6 +222,69 @@ approvals = Table(
     Column("body", Text, nullable=False),
     Index("approvals_project", "project", "state"),
     Index("approvals_state", "state"),
+)
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("cursor", Text, nullable=False),  # JSON, the forge's own
+    Column("polled_at", String(32)),
+    Column("heard_at", String(32)),
+    Column("problem", Text, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("run", String(100), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("branch", Text, nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("commit", String(64), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("runs_started", "project", "started_at"),
+    Index("runs_commit", "project", "commit"),
+)
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("branch", String(255), primary_key=True),
+    Column("workflow", String(255), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(100), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("head", String(64), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("reviews_of", "project", "number", "head", unique=True),
+)
+
+memories = Table(
+    "memories",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(100), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("memories_project", "project"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("fired_at", String(32), nullable=False),
 )
 
 audit = Table(

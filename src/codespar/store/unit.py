@@ -12,17 +12,29 @@ from sqlalchemy import func, insert, select, update
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
 from codespar.domain.approvals import Approval
 from codespar.domain.messages import NormalizedResponse, UtcDatetime
+from codespar.domain.notifications import told_key
 from codespar.domain.tasks import Task, Thread
 from codespar.store import audit as chain
 from codespar.store import statements as q
 from codespar.store import tables as t
-from codespar.store.base import PULLED, Agent, Incoming, Intent, Notice, Outgoing, Project, StoreError
+from codespar.store.base import (
+    PULLED,
+    Agent,
+    Happened,
+    Incoming,
+    Intent,
+    Notice,
+    Outgoing,
+    Project,
+    StoreError,
+)
 from codespar.store.letters import Letters
 from codespar.store.people import People
 from codespar.store.rows import stamp, time_of
+from codespar.store.watching import Watching
 
 
-class SqlUnit(Letters, People):
+class SqlUnit(Letters, People, Watching):
     """One transaction's work. Collects the notices of what it changed."""
 
     def said(self, since: int = 0) -> list[Outgoing]:
@@ -72,11 +84,14 @@ class SqlUnit(Letters, People):
         self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project, body={"done": done}))
         return int(row[0]), True
 
-    def pending(self, project: str, limit: int) -> list[Incoming]:
-        rows = q.PENDING.all(self._db, project=project, most=limit)
-        return [
-            Incoming.model_validate({"id": row[0], "project": row[1], **json.loads(row[2])}) for row in rows
-        ]
+    def pending(self, project: str, limit: int) -> list[Incoming | Happened]:
+        """What waits for its turn, oldest first: messages, and news of the project's code host."""
+        found: list[Incoming | Happened] = []
+        for id, name, text in q.PENDING.all(self._db, project=project, most=limit):
+            body = json.loads(text)
+            kind = Happened if "news" in body else Incoming
+            found.append(kind.model_validate({"id": id, "project": name, **body}))
+        return found
 
     def projects_with_pending(self) -> list[str]:
         return [
@@ -141,6 +156,23 @@ class SqlUnit(Letters, People):
             attempts=0,
         )
         self._announce(seq, row_key, project, thread, response, at)
+
+    def amend(self, key: str, response: NormalizedResponse, at: UtcDatetime) -> bool:
+        """Put a response in the place of a standing announcement: of the message that was told, or of what still waits to be.
+
+        False when there is none of that key.
+        """
+        row = self._db.execute(
+            select(t.announcements).where(t.announcements.c.key == key, t.announcements.c.standing == 1)
+        ).first()
+        if row is None:
+            return False
+        body = response.model_dump_json(by_alias=True)
+        self._db.execute(update(t.announcements).where(t.announcements.c.id == row.id).values(body=body))
+        if row.told_at is not None:
+            said = told_key(row.id)
+            self.say(row.project, Thread.of(row.place), said, response.evolve(replaces=said), at)
+        return True
 
     def was_said(self, key: str) -> bool:
         return q.SAID.first(self._db, key=key) is not None

@@ -31,8 +31,17 @@ from codespar.domain.people import Permission, Person, may
 from codespar.domain.slots import position
 from codespar.domain.tasks import Task
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
-from codespar.store.base import Outgoing, Unit
-from codespar.web.base import MAX_BODY, MAX_CHANNEL_BODY, ApiError, House, NoSuchProject, error_body
+from codespar.store.base import Outgoing, StoreError, Unit
+from codespar.web.base import (
+    MAX_BODY,
+    MAX_CHANNEL_BODY,
+    MAX_WEBHOOK_BODY,
+    ApiError,
+    House,
+    NoSuchProject,
+    error_body,
+)
+from codespar.web.builds import PostedRun, take_build
 from codespar.web.edge import (
     Edge,
     PostedMessage,
@@ -49,6 +58,10 @@ PING_SECONDS = 15.0
 class PostedProject(Value):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
     repository: str = Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f]+$")
+
+
+class PostedWebhook(Value):
+    url: str = Field(max_length=1000, pattern=r"^https?://[^\s/]+(/\S*)?$")
 
 
 async def authenticated(request: Request, authorization: Annotated[str | None, Header()] = None) -> Person:
@@ -182,7 +195,21 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     @app.post("/api/v1/projects", tags=["projects"], status_code=201)
     async def link_project(posted: PostedProject, caller: Caller) -> JSONResponse:
         needs(caller, Permission.LINK_CHANNEL, posted.name)
-        return JSONResponse((await house.link(posted.name, posted.repository, caller)).wire(), 201)
+        linked = await house.link(posted.name, posted.repository, caller)
+        return JSONResponse(linked.wire() | {"watched": house.how_watched(linked.name)}, 201)
+
+    @app.post("/api/v1/projects/{name}/webhook", tags=["projects"], status_code=201)
+    async def register_webhook(name: str, posted: PostedWebhook, caller: Caller) -> JSONResponse:
+        """Have the project's code host send its webhooks to this server, at the address by which the host reaches it."""
+        needs(caller, Permission.LINK_CHANNEL, name)
+        return JSONResponse({"done": await house.register_webhook(name, posted.url)}, 201)
+
+    @app.post("/api/v1/projects/{name}/builds", tags=["projects"], status_code=201)
+    async def report_build(name: str, posted: PostedRun, caller: Caller) -> JSONResponse:
+        """Say how a run of a continuous integration stands. Only a project of the embedded forge is told so (409): another host knows its own."""
+        project = chosen(name)
+        needs(caller, Permission.INSTRUCT_AGENT, project)
+        return JSONResponse(await take_build(house.forge(project), posted, clock()), 201)
 
     @app.get("/api/v1/agents", tags=["projects"])
     async def agents(caller: Caller, project: str | None = None, ended: bool = False) -> JSONResponse:
@@ -275,8 +302,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
 
     @app.post("/webhooks/{source}", tags=["webhooks"])
     async def webhook(source: str, request: Request) -> JSONResponse:
-        """Keep a signed delivery. Sent again under the same id it is accepted again and changes nothing."""
+        """Keep a signed delivery. Sent again under the same id it is accepted again and changes nothing. GitHub's own scheme is at `github`."""
         body = await request.body()
+        if source == "github":
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            status, answer = await house.webhook(headers, body)
+            return JSONResponse(answer, status)
         delivery = verify_delivery(source, body, request.headers, clock())
         status, answer = await take_delivery(house, source, delivery, body)
         return JSONResponse(answer, status)
@@ -418,6 +449,11 @@ def _handle_errors(app: FastAPI) -> None:
     async def unusable(_request: Request, error: RepositoryUnusable) -> JSONResponse:
         return JSONResponse(body("repository_unusable", str(error)), 422)
 
+    @app.exception_handler(StoreError)
+    async def not_kept(_request: Request, error: StoreError) -> JSONResponse:
+        """Nothing was committed, so nothing is acknowledged: whoever sent it sends it again."""
+        return JSONResponse(body("not_kept", str(error), "send it again"), 503)
+
     @app.exception_handler(CodesparError)
     async def refused(_request: Request, error: CodesparError) -> JSONResponse:
         return JSONResponse(body("refused", str(error)), 409)
@@ -448,6 +484,8 @@ class _Gate:
             await self._app(scope, receive, send)
             return
         most = MAX_CHANNEL_BODY if scope["path"].startswith("/channels/") else MAX_BODY
+        if scope["path"] == "/webhooks/github":
+            most = MAX_WEBHOOK_BODY
         too_large = f"a request may have {most} bytes"
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if told.isdigit() and int(told) > most:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from codespar.channels.base import HttpAnswer, HttpRequest
@@ -17,6 +17,7 @@ from codespar.store.base import Outgoing, Project, Store
 from codespar.web.bus import Bus
 
 MAX_BODY = 256 * 1024  # bytes of a request
+MAX_WEBHOOK_BODY = 25 * 1024**2  # bytes of a code host's: GitHub sends no more
 MAX_CHANNEL_BODY = 3 * 1024**2  # bytes of a chat platform's: WhatsApp sends up to 3 MB
 
 
@@ -81,6 +82,18 @@ class House(Protocol):
         wait: bool = True,
     ) -> tuple[int, Sequence[Outgoing]]:
         """Commit a message, run its turn, and return (inbox id, answers). Without `wait`, the turn runs later and there are no answers."""
+        ...
+
+    async def webhook(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
+        """A delivery of GitHub's, with lower-case header names: verified over its raw bytes, committed, answered. Raises `ApiError`."""
+        ...
+
+    async def register_webhook(self, project: str, url: str) -> str:
+        """Have the project's code host send its webhooks to `url`. Returns what was done. Raises `CodesparError`."""
+        ...
+
+    def how_watched(self, project: str) -> str:
+        """How news of the project's code host reach us, for people."""
         ...
 
     async def record_delivery(self, source: str, delivery: str, body: str) -> bool:

@@ -22,10 +22,11 @@ from codespar.domain.base import CodesparError, Value
 from codespar.domain.messages import Author, Channel, NormalizedMessage
 from codespar.domain.people import Person
 from codespar.domain.tasks import Thread
-from codespar.store.base import Outgoing
+from codespar.store.base import Outgoing, StoreError
 from codespar.web.base import MAX_BODY, ApiError, House, error_body
 
 MESSAGES, WEBHOOKS = "/api/v1/messages", "/webhooks/"
+GITHUB = "/webhooks/github"  # which has a scheme and a size of its own
 Answer = tuple[int, dict[str, Any]]  # HTTP status, JSON body
 
 
@@ -151,6 +152,8 @@ class Edge:
             status, body = await work
         except ApiError as error:
             status, body = error.status, error_body(error.code, str(error), error.next_step)
+        except StoreError as error:
+            status, body = 503, error_body("not_kept", str(error), "send it again")
         except CodesparError as error:
             status, body = 409, error_body("refused", str(error))
         await _send(send, status, body)
@@ -177,7 +180,7 @@ class Edge:
 
 
 def _is_ours(path: str) -> bool:
-    return path == MESSAGES or (path.startswith(WEBHOOKS) and "\0" not in path)
+    return path == MESSAGES or (path.startswith(WEBHOOKS) and path != GITHUB and "\0" not in path)
 
 
 def _again(parts: list[Message], receive: Receive) -> Receive:

@@ -1,0 +1,243 @@
+"""Reviews as turns see them: one is asked for, begun by the agent itself, suggested, or overtaken by a new push.
+
+There is one review a pull request and head commit. What it finds is the Review Agent's own work, in `review`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from codespar.agents import cards, consent, reviewcards
+from codespar.agents.alone import by_itself, does, proposes
+from codespar.agents.turn import Turn
+from codespar.domain.agents import AgentKind, AgentState, Outcome
+from codespar.domain.autonomy import Risk
+from codespar.domain.base import CodesparError, short_id
+from codespar.domain.commands import Command, CommandArgs
+from codespar.domain.happenings import PullAction, PullChanged
+from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
+from codespar.domain.notifications import AlertKind
+from codespar.domain.people import Permission
+from codespar.domain.policy import Policy
+from codespar.domain.reviews import ReviewRecord, ReviewState
+from codespar.domain.tasks import Thread
+from codespar.store.base import Intent, Project, Unit
+
+WORKFLOW = "review"  # the name under which its workflow is registered: never changes
+APPROVAL = "approve-pull"
+_BEGINS = (PullAction.OPENED, PullAction.UPDATED, PullAction.READY, PullAction.REOPENED)
+_OVERTAKES = (PullAction.UPDATED, PullAction.CLOSED, PullAction.MERGED)
+
+
+def workflow_id(record: ReviewRecord) -> str:
+    return f"{record.id}-run-{record.attempt}"
+
+
+def container(record: ReviewRecord) -> str:
+    """The name of the container in which its analysers run."""
+    return f"codespar-{record.id}-{record.attempt}"
+
+
+def review(turn: Turn) -> None:
+    """`review PR #n`, on the head commit that the turn's facts hold."""
+    facts, number = turn.facts, turn.command.args.number or 0
+    if facts is None or facts.problem:
+        turn.say(cards.refused("Cannot review", facts.problem if facts else f"PR #{number} was not found"))
+        return
+    head = facts.text
+    known = _of_head(turn.unit, turn.project, number, head)
+    if known is not None and known.state is ReviewState.POSTED:
+        turn.say(reviewcards.done(known).evolve(text=f"{known.id} reviewed this very commit already."))
+        return
+    if known is not None and known.state is ReviewState.RUNNING:
+        if known.thread is None:  # nobody waited for it yet
+            turn.unit.update_review(known.evolve(thread=turn.thread))
+        turn.say(reviewcards.begun(known, "is under way"))
+        return
+    record = _begin(
+        turn.unit, turn.project, number, head, facts.title, turn.now, by=turn.person.name, thread=turn.thread
+    )
+    turn.record("review.begun", record.id, {"pr": number, "head": head})
+    turn.say(reviewcards.begun(record, "began"))
+
+
+def pull_changed(
+    unit: Unit, project: Project, policy: Policy, pull: PullChanged, delivery: str, now: datetime
+) -> None:
+    """A pull request changed: a review of an older head is overtaken, and one of this head begins as far as autonomy goes."""
+    if pull.action in _OVERTAKES:
+        closed = pull.action is not PullAction.UPDATED
+        # the head of old news was seen before: it ends nothing, as the review finds out by itself what is true
+        old = not closed and _of_head(unit, project.name, pull.number, pull.head_commit) is not None
+        for record in unit.reviews(project.name, pull.number):
+            if (
+                record.state is ReviewState.RUNNING
+                and not old
+                and (closed or record.head_commit != pull.head_commit)
+            ):
+                overtake(
+                    unit, record, "the pull request was closed" if closed else "a new commit was pushed", now
+                )
+    if pull.action not in _BEGINS or pull.draft:
+        return
+    known = _of_head(unit, project.name, pull.number, pull.head_commit)
+    if known is not None and (known.state is not ReviewState.SUPERSEDED or pull.action is PullAction.OPENED):
+        return
+    decision = by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)
+    if does(decision):
+        record = _begin(unit, project.name, pull.number, pull.head_commit, pull.title, now)
+        unit.record(
+            at=now,
+            actor=f"agent-{project.name}",
+            action="review.begun",
+            project=project.name,
+            subject=record.id,
+            detail={"pr": pull.number, "head": pull.head_commit, "rule": decision.rule},
+        )
+    elif proposes(decision) and decision.ask is not None:
+        command = Command(name="review", args=CommandArgs(number=pull.number))
+        consent.suggest(
+            unit,
+            project.name,
+            command,
+            decision.ask,
+            f"PR #{pull.number} was {pull.action}",
+            now,
+            seed=f"review:{pull.number}:{pull.head_commit}",
+            kind=AlertKind.REVIEWS,
+            bound=False,  # the newest commit is what is to be reviewed
+            shown=(
+                FieldLine(name="PR", value=f"#{pull.number} {pull.title}"),
+                FieldLine(name="By", value=pull.author),
+            ),
+        )
+
+
+def take_up(unit: Unit, overtaken: ReviewRecord, head: str, policy: Policy, now: datetime) -> None:
+    """The code host says that `head` is the newest: its review goes on where news that came late had ended it."""
+    known = _of_head(unit, overtaken.project, overtaken.number, head)
+    project = unit.project(overtaken.project)
+    if known is None or known.state is not ReviewState.SUPERSEDED or project is None:
+        return
+    if not does(by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)):
+        return
+    record = _begin(
+        unit, known.project, known.number, head, known.title, now, by=known.by, thread=known.thread
+    )
+    unit.record(
+        at=now,
+        actor=f"agent-{project.name}",
+        action="review.begun",
+        project=project.name,
+        subject=record.id,
+        detail={"pr": record.number, "head": head},
+    )
+
+
+def _of_head(unit: Unit, project: str, number: int, head: str) -> ReviewRecord | None:
+    return next((one for one in unit.reviews(project, number) if one.head_commit == head), None)
+
+
+def _begin(
+    unit: Unit,
+    project: str,
+    number: int,
+    head: str,
+    title: str,
+    now: datetime,
+    *,
+    by: str = "",
+    thread: Thread | None = None,
+) -> ReviewRecord:
+    """A review of that head, begun: a new one, or the one that failed or was overtaken, once more."""
+    known = _of_head(unit, project, number, head)
+    if known is not None:
+        record = known.evolve(
+            state=ReviewState.RUNNING,
+            attempt=known.attempt + 1,
+            by=by,
+            thread=thread,
+            problems=(),
+            ended_at=None,
+        )
+        unit.update_review(record)
+    else:
+        record = _new(unit, project, number, head, title, now, by, thread)
+    agent = agent_of(record)
+    why = f"asked for by {by}" if by else "a pull request changed"
+    unit.create_agent(agent, AgentKind.REVIEW, project, why, record.id, now)
+    unit.transition(agent, AgentState.IDLE, "ready", record.id, now)
+    unit.transition(agent, AgentState.ACTIVE, f"reviews PR #{number}", record.id, now)
+    payload = {"workflowId": workflow_id(record), "review": record.id}
+    unit.intend(Intent(id=workflow_id(record), kind="start", target=WORKFLOW, payload=payload), now)
+    return record
+
+
+def _new(
+    unit: Unit,
+    project: str,
+    number: int,
+    head: str,
+    title: str,
+    now: datetime,
+    by: str,
+    thread: Thread | None,
+) -> ReviewRecord:
+    for attempt in range(100):
+        record = ReviewRecord(
+            id=short_id("review", f"{project}:{number}:{head}", attempt),
+            project=project,
+            number=number,
+            head_commit=head,
+            title=title,
+            by=by,
+            thread=thread,
+            started_at=now,
+        )
+        if unit.review(record.id) is None and unit.add_review(record):
+            return record
+    raise CodesparError("no free review id was found: the store holds an unbelievable number of reviews")
+
+
+def agent_of(record: ReviewRecord) -> str:
+    """The id of the agent that runs this attempt of a review."""
+    return record.id if record.attempt == 1 else f"{record.id}-{record.attempt}"
+
+
+def overtake(unit: Unit, record: ReviewRecord, why: str, now: datetime) -> None:
+    """End a running review: nothing of it is posted."""
+    unit.update_review(record.evolve(state=ReviewState.SUPERSEDED, problems=(why,), ended_at=now))
+    agent = agent_of(record)
+    if unit.agent(agent) is not None:
+        unit.transition(agent, AgentState.TERMINATED, why, record.id, now, Outcome.CANCELLED)
+    if record.thread is not None:
+        card = reviewcards.overtaken(record, why)
+        unit.say(record.project, record.thread, f"{workflow_id(record)}:ended", card, now)
+
+
+def stop_all(unit: Unit, project: str, why: str, now: datetime) -> int:
+    """End every running review of a project. Returns how many."""
+    running = [one for one in unit.reviews(project, limit=500) if one.state is ReviewState.RUNNING]
+    for record in running:
+        overtake(unit, record, why, now)
+    return len(running)
+
+
+def approve(turn: Turn) -> None:
+    """`approve PR #n`: a person says so, and exactly the head that was shown is approved at the code host."""
+    facts, number = turn.facts, turn.command.args.number or 0
+    if facts is None or facts.problem:
+        turn.say(cards.refused("Cannot approve", facts.problem if facts else f"PR #{number} was not found"))
+        return
+    id = f"approve-{turn.project}-{number}-{facts.text[:12]}-{turn.origin}"
+    payload = {
+        "workflowId": id,
+        "project": turn.project,
+        "number": number,
+        "head": facts.text,
+        "by": turn.person.name,
+        "thread": turn.thread.wire(),
+    }
+    turn.unit.intend(Intent(id=id, kind="start", target=APPROVAL, payload=payload), turn.now)
+    turn.record("pr.approve", f"PR #{number}", {"head": facts.text})
+    turn.say(NormalizedResponse(title=f"🔧 Approving PR #{number}", text=facts.title, tone=Tone.PROGRESS))

@@ -1,0 +1,499 @@
+"""One repository as git knows it: the default branch's history, what else was fetched, and the commits that are ours.
+
+`base.git` holds the default branch's history alone and is what tasks may see. `forge.git` borrows its objects and holds everything else.
+Patches are applied in a throw-away index: no work tree, so no hooks, filters or links are ever in force. Never touches a work tree of the
+user's, and never writes a credential anywhere but, for a URL that was given with one, a file that its owner alone reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from codespar import git
+from codespar.domain.builds import BuildJob, CommitLine, Run
+from codespar.forges.base import (
+    Conflict,
+    FileChange,
+    ForgeError,
+    NotSupported,
+    PastCommit,
+    PatchRefused,
+    PullRequest,
+    PushRefused,
+    RepositoryUnusable,
+)
+
+_SOURCE = "source"  # the file that keeps a URL with credentials, for its owner alone
+_MODES = {"100644", "100755", "120000", "000000"}
+_MAX_FILE = 1024**2
+MOST_DIFF = 64 * 1024**2  # bytes
+_PLAIN = ("--no-ext-diff", "--no-textconv")
+Access = Callable[[], Awaitable[Mapping[str, str]]]  # what git needs in its environment to be let in
+
+
+class TooLarge(ForgeError):
+    """A change is larger than is read."""
+
+
+async def _open_to_all() -> Mapping[str, str]:
+    return {}
+
+
+class Mirror:
+    """The git side that every `Forge` shares; its methods of the same names mean the same. `access` gives short-lived credentials for each call
+    of git that needs them."""
+
+    def __init__(self, folder: Path, source: str, access: Access = _open_to_all) -> None:
+        self.folder = folder
+        given = str(Path(source).expanduser().resolve()) if _is_path(source) else source
+        self.shown = git.without_credentials(given)
+        self.source = given if given != self.shown else _kept_source(folder, self.shown)
+        self.base = folder / "base.git"
+        self.full = folder / "forge.git"
+        self._access = access
+        self._lock = asyncio.Lock()
+        self._branch = ""
+
+    @property
+    def base_repository(self) -> Path:
+        return self.base
+
+    @property
+    def whole_repository(self) -> Path:
+        return self.full
+
+    @property
+    def repository_name(self) -> str:
+        return self.shown
+
+    # the default branch
+
+    async def sync(self) -> tuple[str, str]:
+        async with self._lock:
+            branch, commit = await self._remote_head()
+            await self._create("sha256" if len(commit) == 64 else "sha1")
+            known = (
+                await self._try(
+                    "rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self.base
+                )
+            ) or ""
+            if known != commit:
+                refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
+                try:
+                    # a shallow clone is worked on as it is: its oldest commits simply have no parents here
+                    await git.run(
+                        "fetch",
+                        "--quiet",
+                        "--no-tags",
+                        "--update-shallow",
+                        self.source,
+                        refspec,
+                        cwd=self.base,
+                        extra_env=await self._access(),
+                    )
+                except git.GitError as error:
+                    raise RepositoryUnusable(
+                        f"{self.shown} cannot be fetched: {clean(error.stderr)}"
+                    ) from error
+                commit = await git.run("rev-parse", f"refs/heads/{branch}", cwd=self.base)
+                if (shallow := self.base / "shallow").exists():
+                    shutil.copyfile(shallow, self.full / "shallow")
+            if self._branch != branch:
+                await git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=self.base)
+                self._branch = branch
+            return branch, commit
+
+    async def _remote_head(self) -> tuple[str, str]:
+        try:
+            told = await git.run(
+                "ls-remote", "--symref", self.source, "HEAD", timeout=60, extra_env=await self._access()
+            )
+        except git.GitError as error:
+            if "dubious ownership" in error.stderr:
+                raise RepositoryUnusable(
+                    f"{self.shown} belongs to another user than the one CodeSpar runs as, and git refuses to work on it: "
+                    "run CodeSpar as its owner, give it to this user (chown -R), or link it by an ssh:// or https:// URL"
+                ) from error
+            raise RepositoryUnusable(
+                f"{self.shown} is not a git repository that can be reached: {clean(error.stderr)}. "
+                "Check the path or URL in codespar.yaml and this user's access to it."
+            ) from error
+        named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told, re.MULTILINE)
+        at = re.search(r"^([0-9a-f]{40,64})\tHEAD$", told, re.MULTILINE)
+        if at is None:
+            raise RepositoryUnusable(await self._why_no_head())
+        if named is None:
+            raise RepositoryUnusable(
+                f"HEAD of {self.shown} is detached: check out its default branch (git switch <branch>), then try again"
+            )
+        return named[1], at[1]
+
+    async def _why_no_head(self) -> str:
+        told = await self._asked("--heads")
+        if heads := re.findall(r"\trefs/heads/(\S+)", told):
+            return (
+                f"HEAD of {self.shown} names a branch that does not exist; it has {', '.join(heads[:5])}. "
+                f"Set the default branch there (git symbolic-ref HEAD refs/heads/{heads[0]}), then try again"
+            )
+        return f"{self.shown} is empty: commit and push a first file, then try again"
+
+    async def _create(self, object_format: str) -> None:
+        if self.source != self.shown:
+            self._keep_source()
+        if (self.full / "HEAD").exists():
+            return
+        for bare in (self.base, self.full):
+            bare.mkdir(parents=True, exist_ok=True)
+            await git.run("init", "--quiet", "--bare", f"--object-format={object_format}", str(bare))
+        alternates = self.full / "objects" / "info" / "alternates"
+        alternates.write_text(f"{(self.base / 'objects').resolve()}\n")
+
+    def _keep_source(self) -> None:
+        """Keep the URL's credentials where only this user reads them, so that nothing else has to hold them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / _SOURCE
+        if path.exists() and path.read_text().strip() == self.source:
+            return
+        unfinished = path.with_suffix(".part")
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(self.source + "\n")
+        unfinished.replace(path)
+
+    async def read_file(self, commit: str, path: str) -> bytes | None:
+        entry = await git.run("ls-tree", "-l", commit, "--", path, cwd=self.full)
+        if not entry:
+            return None
+        _mode, kind, blob, size = entry.split("\t")[0].split()
+        if kind != "blob":
+            return None
+        if int(size) > _MAX_FILE:
+            raise ForgeError(f"{path} of {commit[:12]} has {size} bytes; at most {_MAX_FILE} are read")
+        return (await git.run_bytes("cat-file", "blob", blob, cwd=self.full))[1]
+
+    # changes
+
+    async def import_patch(
+        self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: datetime
+    ) -> str:
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self.folder) as scratch:
+            env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            await git.run("read-tree", base_commit, cwd=self.full, extra_env=env)
+            try:
+                await git.run(
+                    "apply",
+                    "--cached",
+                    "--binary",
+                    "--whitespace=nowarn",
+                    "-",
+                    cwd=self.full,
+                    stdin=patch,
+                    extra_env=env,
+                )
+            except git.GitError as error:
+                raise PatchRefused(
+                    f"it does not apply to {base_commit[:12]}: {clean(error.stderr)}"
+                ) from error
+            tree = await git.run("write-tree", cwd=self.full, extra_env=env)
+        await self._refuse_tricks(base_commit, tree)
+        commit = await git.commit_tree(self.full, tree, [base_commit], message, author, at)
+        await git.run("update-ref", f"refs/heads/{branch}", commit, cwd=self.full)
+        return commit
+
+    async def _refuse_tricks(self, base: str, tree: str) -> None:
+        _, raw = await git.run_bytes("diff-tree", "-r", "-z", "--no-renames", base, tree, cwd=self.full)
+        parts = raw.split(b"\0")
+        if len(parts) < 2:
+            raise PatchRefused("it changes nothing")
+        for head, name in zip(parts[0::2], parts[1::2], strict=False):
+            _old, mode, _from, blob, _status = head.decode().lstrip(":").split()
+            path = name.decode(errors="surrogateescape")
+            if mode not in _MODES:
+                raise PatchRefused(f"{path} would become a submodule or an unknown kind of entry ({mode})")
+            pieces = path.split("/")
+            if path.startswith("/") or any(piece.lower() in (".git", "..", ".", "") for piece in pieces):
+                raise PatchRefused(f"{path} is not a path a change may have")
+            if path == ".gitmodules" and mode != "000000":
+                raise PatchRefused("it changes .gitmodules: submodules are added by people")
+            if mode == "120000":
+                target = (await git.run_bytes("cat-file", "blob", blob, cwd=self.full))[1].decode(
+                    errors="replace"
+                )
+                if _leaves_tree(pieces[:-1], target):
+                    raise PatchRefused(f"{path} would be a link out of the repository ({target[:100]})")
+
+    async def push(self, *, branch: str, commit: str) -> None:
+        ref = f"refs/heads/{branch}"
+        there = await self._asked(ref)
+        if there and there.split()[0] == commit:
+            return
+        if there:
+            raise PushRefused(
+                f"{branch} already is on {self.shown} at {there[:12]}, which is not this task's commit {commit[:12]}"
+            )
+        await self.send(f"{commit}:{ref}", f"--force-with-lease={ref}:")
+
+    async def send(self, refspec: str, *options: str) -> None:
+        """Push one refspec. Raises `PushRefused`."""
+        try:
+            await git.run(
+                "push",
+                "--quiet",
+                "--no-verify",
+                *options,
+                self.source,
+                refspec,
+                cwd=self.full,
+                extra_env=await self._access(),
+            )
+        except git.GitError as error:
+            raise PushRefused(
+                f"{self.shown} refused the push of {refspec.split(':')[-1]}: {clean(error.stderr)}. The commit is kept; settle it there, then retry."
+            ) from error
+
+    async def diff(self, base_commit: str, head: str) -> str:
+        raw = await self._bounded(MOST_DIFF, "diff", *_PLAIN, f"{base_commit}...{head}")
+        return raw.decode(errors="replace")
+
+    async def patch(self, base_commit: str, head: str, cap: int) -> bytes:
+        return await self._bounded(
+            cap, "diff", *_PLAIN, "--binary", "--full-index", f"{base_commit}...{head}"
+        )
+
+    async def _bounded(self, cap: int, *arguments: str) -> bytes:
+        """What git prints, if it is at most `cap` bytes. Raises `ForgeError`, and ends git, when it is more."""
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            *arguments,
+            cwd=self.full,
+            env=git.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        pieces: list[bytes] = []
+        size = 0
+        told = asyncio.create_task(process.stderr.read())
+        try:
+            while piece := await process.stdout.read(1 << 20):
+                pieces.append(piece)
+                size += len(piece)
+                if size > cap:
+                    raise TooLarge(f"the change is larger than {cap // 1024**2} MiB as a diff")
+            if await process.wait() != 0:
+                raise git.GitError(arguments, process.returncode or -1, (await told).decode(errors="replace"))
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
+        return b"".join(pieces)
+
+    async def changes(self, base_commit: str, head: str) -> list[FileChange]:
+        _, out = await git.run_bytes(
+            "diff",
+            "--no-renames",
+            "--numstat",
+            "-z",
+            "--no-ext-diff",
+            f"{base_commit}...{head}",
+            cwd=self.full,
+        )
+        found = []
+        for entry in out.decode(errors="surrogateescape").split("\0"):
+            if entry:
+                added, removed, path = entry.split("\t", 2)
+                shown = path.encode(errors="surrogateescape").decode(errors="replace")
+                found.append(FileChange(path=shown, additions=_number(added), deletions=_number(removed)))
+        return found
+
+    # history
+
+    async def log(self, older: str | None, newer: str, limit: int) -> list[CommitLine]:
+        span = f"{older}..{newer}" if older else newer
+        out = await self._try("log", f"-{limit}", "--format=%H%x00%an%x00%s", span, "--", cwd=self.full) or ""
+        lines = (line.split("\0") for line in out.splitlines())
+        return [
+            CommitLine(commit=_shown(line[0]), author=_shown(line[1]), title=_shown(line[2]))
+            for line in lines
+            if len(line) == 3
+        ]
+
+    async def history(
+        self, commit: str, paths: Sequence[str], since: datetime, limit: int
+    ) -> list[PastCommit]:
+        if not paths:
+            return []
+        out = await self._try(
+            "log",
+            f"-{limit}",
+            f"--since={since.isoformat()}",
+            "--no-renames",
+            "--name-only",
+            "--format=%x1e%H%x00%an%x00%cI%x00%s%x00%b%x00",
+            commit,
+            "--",
+            *(f":(literal){path}" for path in paths),
+            cwd=self.full,
+        )
+        found: list[PastCommit] = []
+        for entry in (out or "").split("\x1e")[1:]:
+            id, author, at, title, body, names = entry.split("\0", 5)
+            takes_back = title.lower().startswith("revert") or "This reverts commit " in body
+            found.append(
+                PastCommit(
+                    commit=id,
+                    author=_shown(author),
+                    title=_shown(title),
+                    at=datetime.fromisoformat(at),
+                    reverts=takes_back,
+                    paths=tuple(_shown(name) for name in names.splitlines() if name),
+                )
+            )
+        return found
+
+    async def behind(self, older: str, newer: str) -> int | None:
+        counted = await self._try("rev-list", "--count", f"{older}..{newer}", "--", cwd=self.full)
+        return int(counted) if counted else None
+
+    async def merge_base(self, one: str, other: str) -> str | None:
+        """The newest commit that both have, or None where they have none in common."""
+        return await self._try("merge-base", one, other, cwd=self.full)
+
+    async def knows(self, commit: str) -> bool:
+        """Whether the commit is here."""
+        return await self._try("cat-file", "-e", f"{commit}^{{commit}}", cwd=self.full) is not None
+
+    async def report_run(self, run: Run, jobs: Sequence[BuildJob], logs: dict[str, bytes]) -> Run:
+        raise NotSupported(
+            f"{self.shown} has builds of its own, which CodeSpar reads there; report to it instead"
+        )
+
+    async def branches(self) -> dict[str, str]:
+        told = await self._asked("--heads")
+        return {
+            name: commit
+            for commit, name in re.findall(r"^([0-9a-f]{40,64})\trefs/heads/(\S+)$", told, re.MULTILINE)
+        }
+
+    async def fetch_branch(self, branch: str) -> str | None:
+        # hashed: `a` may be gone at the remote and `a/b` there, and git does not keep both
+        kept = hashlib.sha256(branch.encode(errors="surrogateescape")).hexdigest()[:32]
+        return await self.fetch(f"refs/heads/{branch}", f"refs/codespar/heads/{kept}")
+
+    async def fetch(self, remote: str, local: str) -> str | None:
+        """Bring a reference of the remote here under another name. Returns its commit; None when the remote has none of that name."""
+        if not (self.full / "HEAD").exists():
+            await self.sync()
+        if not await self._asked(remote):
+            return None
+        try:
+            await git.run(
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--update-shallow",
+                self.source,
+                f"+{remote}:{local}",
+                cwd=self.full,
+                extra_env=await self._access(),
+            )
+        except git.GitError as error:
+            raise RepositoryUnusable(
+                f"{remote} of {self.shown} cannot be fetched: {clean(error.stderr)}"
+            ) from error
+        return await git.run("rev-parse", f"{local}^{{commit}}", cwd=self.full)
+
+    async def collisions(self, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
+        """Both merged as a tree; or None, and the paths that conflict."""
+        code, out = await git.run_bytes(
+            "merge-tree",
+            "--write-tree",
+            "--name-only",
+            "--no-messages",
+            ours,
+            theirs,
+            cwd=self.full,
+            ok_codes=(0, 1),
+        )
+        tree, *paths = out.decode(errors="replace").splitlines()
+        return (tree, ()) if code == 0 else (None, tuple(sorted({path for path in paths if path})))
+
+    async def _asked(self, pattern: str) -> str:
+        """What the remote says of its references: those of a name, or with `--heads` its branches. Raises `RepositoryUnusable`."""
+        asked = ("--heads", self.source) if pattern == "--heads" else (self.source, pattern)
+        try:
+            return await git.run("ls-remote", *asked, timeout=60, extra_env=await self._access())
+        except git.GitError as error:  # no answer is not "there is none"
+            raise RepositoryUnusable(f"{self.shown} does not answer: {clean(error.stderr)}") from error
+
+    async def _try(
+        self, *arguments: str, cwd: Path | None = None, extra_env: Mapping[str, str] | None = None
+    ) -> str | None:
+        try:
+            return await git.run(*arguments, cwd=cwd, extra_env=extra_env)
+        except git.GitError:
+            return None
+
+
+async def conflicts_of(mirror: Mirror, mine: PullRequest, others: Sequence[PullRequest]) -> list[Conflict]:
+    """The others whose changes cannot be merged together with mine."""
+    gate = asyncio.Semaphore(4)
+
+    async def compare(other: PullRequest) -> Conflict | None:
+        async with gate:
+            tree, paths = await mirror.collisions(mine.head_commit, other.head_commit)
+        return None if tree else Conflict(number=mine.number, other=other.number, paths=paths)
+
+    found = await asyncio.gather(*(compare(other) for other in others))
+    return [conflict for conflict in found if conflict is not None]
+
+
+def _is_path(source: str) -> bool:
+    """Whether it is no URL as git reads them. What begins with a dash is a path, too: git would take it for an option."""
+    return not re.match(r"[a-z][a-z0-9+.-]*://|[a-z0-9_][\w.-]*@[\w.-]+:", source, re.IGNORECASE)
+
+
+def _kept_source(folder: Path, shown: str) -> str:
+    """The URL with the credentials that came when the repository was linked, where there were any; else `shown`."""
+    try:
+        kept = (folder / _SOURCE).read_text().strip()
+    except FileNotFoundError:
+        return shown
+    return kept if git.without_credentials(kept) == shown else shown
+
+
+def clean(stderr: str) -> str:
+    """git's own words on one line, without credentials."""
+    return git.without_credentials(" ".join(stderr.split()))[-600:]
+
+
+def _leaves_tree(folder: Sequence[str], target: str) -> bool:
+    if target.startswith("/"):
+        return True
+    depth = len(folder)
+    for piece in target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(piece, 1)
+        if depth < 0:
+            return True
+    return False
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _shown(text: str) -> str:
+    """git's bytes as text that every reader takes."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,346 @@
+"""What is said of pull requests and commits at the embedded forge: comments, reviews, checks, builds, deployments.
+
+A part of `LocalForge`. Everything is one change of a record under a key, so that what is done again after a crash is done once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codespar.domain.builds import BuildJob, Conclusion, Run
+from codespar.domain.diffs import Diff, parse
+from codespar.domain.happenings import NO_COMMIT, News, PullAction, PullChanged, Pushed, Ran
+from codespar.domain.reviews import ReviewVerdict
+from codespar.forges.base import (
+    Artefact,
+    Check,
+    Comment,
+    Gone,
+    InlineComment,
+    Issue,
+    NotOnDiff,
+    NotSupported,
+    Polled,
+    PostedReview,
+    PullRequest,
+    PullState,
+    Review,
+    ReviewDraft,
+)
+from codespar.forges.mirror import Mirror
+from codespar.forges.records import BuildRecords, CommitRecords, PullRecords
+from codespar.forges.standing import stand_of
+
+NOBODY = "codespar"  # who speaks at the embedded forge: it has no accounts
+
+
+class Told(Mirror):
+    """The part of the embedded forge that remembers what was said."""
+
+    _records: PullRecords
+    _looked: tuple[str, dict[str, Any]] | None = None  # how all stood before the last look, and its cursor
+
+    async def _brought(self, pull: PullRequest) -> PullRequest:
+        """The pull request as it is at the remote, whose branch moved."""
+        branch, tip = await self.sync()
+        head = await self.fetch_branch(pull.branch)
+        if head is None:
+            if await self.knows(pull.head_commit):
+                return pull
+            raise Gone(f"the branch {pull.branch} of PR #{pull.number} is not on {self.shown} any more")
+        base = (await self.merge_base(tip, head)) or pull.base_commit
+        if (head, base) == (pull.head_commit, pull.base_commit) or branch != pull.base_branch:
+            return pull
+        files = tuple(await self.changes(base, head))
+
+        def moved(one: PullRequest) -> PullRequest:
+            checks = one.checks if one.head_commit == head else ()
+            return one.evolve(head_commit=head, base_commit=base, files=files, checks=checks)
+
+        return await self._records.change(pull.number, f"head:{base}:{head}", moved, pull.updated_at)
+
+    # checks and statuses
+
+    async def set_check(self, number: int, check: Check) -> PullRequest:
+        def change(pull: PullRequest) -> PullRequest:
+            others = tuple(one for one in pull.checks if one.name != check.name)
+            return pull.evolve(checks=(*others, check), updated_at=max(check.at, pull.updated_at))
+
+        return await self._records.change(number, f"check:{check.model_dump_json()}", change, check.at)
+
+    async def checks(self, commit: str) -> list[Check]:
+        found = {check.name: check for check in await CommitRecords(self.full).statuses(commit)}
+        for run in reversed(await BuildRecords(self.full).all()):
+            if run.commit == commit:
+                passed = run.conclusion.good if run.conclusion else None
+                found[run.workflow] = Check(
+                    name=run.workflow,
+                    passed=passed,
+                    at=run.updated_at,
+                    url=run.url,
+                    conclusion=run.conclusion,
+                )
+        for pull in await self._records.all():
+            if pull.head_commit == commit:
+                found |= {check.name: check for check in pull.checks}
+        return list(found.values())
+
+    async def required_checks(self, branch: str) -> list[str]:
+        return []
+
+    async def set_status(
+        self, commit: str, *, context: str, state: Conclusion | None, description: str, url: str = ""
+    ) -> None:
+        passed = state.good if state else None
+        check = Check(
+            name=context, passed=passed, summary=description, url=url, conclusion=state, at=datetime.now(UTC)
+        )
+        await CommitRecords(self.full).set_status(commit, check)
+
+    # words
+
+    async def comment_commit(self, commit: str, body: str, key: str) -> str:
+        return await CommitRecords(self.full).comment(commit, body, key)
+
+    async def comment(self, number: int, body: str, key: str) -> str:
+        at = datetime.now(UTC)
+        id = f"{number}.{key}"
+
+        def change(pull: PullRequest) -> PullRequest:
+            said = Comment(author=NOBODY, body=body, at=at, id=id)
+            return pull.evolve(comments=(*pull.comments, said), updated_at=max(at, pull.updated_at))
+
+        await self._records.change(number, f"comment:{key}", change, at)
+        return id
+
+    async def find_comment(self, number: int, key: str, since: datetime) -> str | None:
+        pull = await self._records.get(number)
+        return next((one.id for one in pull.comments if one.id == f"{number}.{key}"), None)
+
+    async def edit_comment(self, comment: str, body: str) -> None:
+        await self._change_comment(comment, lambda one: one.evolve(body=body), body)
+
+    async def delete_comment(self, comment: str) -> None:
+        try:
+            await self._change_comment(comment, lambda one: None, "deleted")
+        except Gone:
+            return
+
+    async def _change_comment(self, id: str, change: Callable[[Comment], Comment | None], what: str) -> None:
+        pull = await self._records.get(_pull_of(id))
+        if all(one.id != id for one in pull.comments):
+            raise Gone(f"there is no comment {id} at PR #{pull.number}")
+        at = datetime.now(UTC)
+
+        def put(found: PullRequest) -> PullRequest:
+            changed = [change(one) if one.id == id else one for one in found.comments]
+            return found.evolve(comments=tuple(one for one in changed if one is not None))
+
+        await self._records.change(pull.number, f"edit:{id}:{at.isoformat()}:{what}", put, at)
+
+    # reviews
+
+    async def submit_review(self, number: int, draft: ReviewDraft, key: str) -> PostedReview:
+        pull = await self._records.get(number)
+        if pull.head_commit != draft.head_commit and all(one.id != key for one in pull.reviews):
+            raise NotOnDiff(
+                f"PR #{number} is at {pull.head_commit[:12]} now, not at {draft.head_commit[:12]}"
+            )
+        diff = await asyncio.to_thread(parse, await self.diff(pull.base_commit, draft.head_commit))
+        held = [_is_held(one, diff) for one in draft.comments]
+        ids = tuple(f"{number}.{key}.{place}" if held[place] else "" for place in range(len(held)))
+        at = datetime.now(UTC)
+
+        def change(found: PullRequest) -> PullRequest:
+            said = tuple(
+                Comment(
+                    author=NOBODY,
+                    body=one.body,
+                    path=one.path,
+                    line=one.line,
+                    start_line=one.start_line,
+                    side=one.side,
+                    at=at,
+                    id=id,
+                )
+                for one, id in zip(draft.comments, ids, strict=True)
+                if id
+            )
+            review = Review(
+                author=NOBODY,
+                verdict=draft.verdict.value,
+                body=draft.body,
+                head_commit=draft.head_commit,
+                at=at,
+                id=key,
+            )
+            return found.evolve(
+                comments=(*found.comments, *said),
+                reviews=(*found.reviews, review),
+                updated_at=max(at, found.updated_at),
+            )
+
+        known = await self._records.change(number, f"review:{key}", change, at)
+        stands = next((one.verdict for one in known.reviews if one.id == key), draft.verdict.value)
+        there = {one.id for one in known.comments}
+        ids = tuple(id if id in there else "" for id in ids)  # what was said first stands
+        refused = tuple(place for place, id in enumerate(ids) if not id)
+        return PostedReview(id=key, comments=ids, refused=refused, verdict=ReviewVerdict(stands))
+
+    async def resolve(self, number: int, comments: Sequence[str], note: str) -> list[str]:
+        pull = await self._records.get(number)
+        known = [one.id for one in pull.comments if one.id in comments]
+        at = datetime.now(UTC)
+        for id in known:
+
+            def mark(found: PullRequest, id: str = id) -> PullRequest:
+                return found.evolve(
+                    comments=tuple(
+                        one.evolve(body=f"✅ {note}\n\n{one.body}") if one.id == id else one
+                        for one in found.comments
+                    )
+                )
+
+            await self._records.change(number, f"resolved:{id}", mark, at)
+        return known
+
+    async def issue(self, number: int) -> Issue:
+        raise Gone(f"there is no issue #{number}: the embedded forge keeps pull requests alone")
+
+    # builds, as others report them
+
+    async def report_run(self, run: Run, jobs: Sequence[BuildJob], logs: dict[str, bytes]) -> Run:
+        """Keep what a continuous integration says of one of its runs; `logs` by the jobs' ids. Said again, nothing changes."""
+        return await BuildRecords(self.full).save(run, jobs, logs)
+
+    async def runs(
+        self, *, branch: str | None = None, commit: str | None = None, limit: int = 50
+    ) -> list[Run]:
+        return [
+            run
+            for run in await BuildRecords(self.full).all()
+            if branch in (None, run.branch) and commit in (None, run.commit)
+        ][:limit]
+
+    async def jobs(self, run: str, attempt: int) -> list[BuildJob]:
+        return await BuildRecords(self.full).jobs(run, attempt)
+
+    async def job_log(self, run: str, job: str) -> AsyncIterator[bytes]:
+        yield await BuildRecords(self.full).log(run, job)
+
+    async def artefacts(self, run: str) -> list[Artefact]:
+        return []
+
+    async def artefact(self, id: str) -> AsyncIterator[bytes]:
+        raise Gone(f"there is no artefact {id}: the embedded forge keeps none")
+        yield b""  # an async generator, as the port has it
+
+    async def start_deployment(self, *, ref: str, environment: str, description: str, key: str) -> str:
+        raise NotSupported("the embedded forge keeps no deployments; CodeSpar's own records have them")
+
+    async def set_deployment(self, deployment: str, *, state: str, description: str, url: str = "") -> None:
+        raise NotSupported("the embedded forge keeps no deployments; CodeSpar's own records have them")
+
+    # what happened
+
+    async def poll(self, cursor: dict[str, Any]) -> Polled:
+        """A few calls of git; none where neither a repository on this machine nor our own references changed since the last look. The first
+        look tells of the newest runs alone."""
+        stand = await self._stand()
+        if stand is not None and (stand, cursor) == self._looked:
+            return Polled(cursor=cursor)
+        polled = await self._look(cursor)
+        self._looked = (stand, polled.cursor) if stand is not None else None
+        return polled
+
+    async def _stand(self) -> str | None:
+        """How the references stand, here and at the remote; None where that cannot be seen without asking."""
+        if not Path(self.source).is_dir():
+            return None
+        theirs, ours = await asyncio.to_thread(lambda: (stand_of(Path(self.source)), stand_of(self.full)))
+        return f"{theirs} {ours}" if theirs and ours else None
+
+    async def _look(self, cursor: dict[str, Any]) -> Polled:
+        at = datetime.now(UTC)
+        default, _ = await self.sync()
+        tips = await self.branches()
+        pulls = {str(pull.number): pull for pull in await self._records.all()}
+        runs = await BuildRecords(self.full).all()
+        first = not cursor
+        news: list[News] = []
+        if not first:
+            known: dict[str, str] = cursor.get("branches", {})
+            for branch in sorted({*tips, *known}):
+                before, after = known.get(branch, NO_COMMIT), tips.get(branch, NO_COMMIT)
+                if before != after:
+                    pushed = Pushed(branch=branch, before=before, after=after, default=branch == default)
+                    news.append(self._news(f"push:{branch}:{before}:{after}", at, pushed))
+            seen: dict[str, list[str]] = cursor.get("pulls", {})
+            for number, pull in sorted(pulls.items(), key=lambda one: int(one[0])):
+                moved = await self._moved(pull, tips)
+                if action := _action(seen.get(number), moved):
+                    changed = PullChanged(
+                        action=action,
+                        number=moved.number,
+                        title=moved.title,
+                        head_commit=moved.head_commit,
+                        branch=moved.branch,
+                        base_branch=moved.base_branch,
+                        author=moved.author,
+                        draft=moved.draft,
+                        updated_at=max(moved.updated_at, at)
+                        if action is PullAction.UPDATED
+                        else moved.updated_at,
+                    )
+                    delivery = (
+                        f"pull:{number}:{action}:{moved.head_commit[:12]}:{moved.updated_at.isoformat()}"
+                    )
+                    news.append(self._news(delivery, at, changed))
+                    pulls[number] = moved
+        done: dict[str, str] = cursor.get("runs", {})
+        for run in reversed(runs):
+            told = f"{run.attempt}:{run.conclusion or 'under way'}"
+            if done.get(run.id) != told:
+                news.append(self._news(f"run:{run.id}:{told}", run.updated_at, Ran(run=run)))
+        return Polled(
+            news=tuple(news),
+            cursor={
+                "branches": tips,
+                "pulls": {number: [pull.head_commit, pull.state.value] for number, pull in pulls.items()},
+                "runs": {run.id: f"{run.attempt}:{run.conclusion or 'under way'}" for run in runs},
+            },
+        )
+
+    async def _moved(self, pull: PullRequest, tips: dict[str, str]) -> PullRequest:
+        tip = tips.get(pull.branch)
+        if pull.state is not PullState.OPEN or tip in (None, pull.head_commit):
+            return pull
+        return await self._brought(pull)
+
+    def _news(self, delivery: str, at: datetime, what: Pushed | PullChanged | Ran) -> News:
+        return News(delivery=delivery[:190], repository=self.repository_name, at=at, what=what)
+
+
+def _pull_of(comment: str) -> int:
+    number = comment.partition(".")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def _is_held(comment: InlineComment, diff: Diff) -> bool:
+    """Whether the diff shows both ends of its lines."""
+    ends = (comment.start_line or comment.line, comment.line)
+    hunks = [hunk for file in diff.files if file.path == comment.path for hunk in file.hunks]
+    return all(any(line in hunk.extent(comment.side) for hunk in hunks) for line in ends)
+
+
+def _action(seen: list[str] | None, pull: PullRequest) -> PullAction | None:
+    if seen is None:
+        return PullAction.OPENED if pull.state is PullState.OPEN else None
+    head, state = seen
+    if pull.state.value != state:
+        return PullAction.MERGED if pull.state is PullState.MERGED else PullAction.CLOSED
+    return PullAction.UPDATED if pull.head_commit != head else None

@@ -1,0 +1,498 @@
+"""What is made of a build that breaks: with the real store, the embedded forge and git, and an engine that runs each step at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codespar.agents import builds
+from codespar.agents.announcer import Announcer
+from codespar.agents.builds import BuildTools, BuildWatch
+from codespar.app.webhooks import accept_news
+from codespar.domain.approvals import Approval, ApprovalState
+from codespar.domain.builds import BuildJob, Conclusion, Run, Standing, Step
+from codespar.domain.messages import NormalizedResponse
+from codespar.domain.notifications import Rules
+from codespar.domain.tasks import Task, TaskKind, TaskStatus
+from codespar.forges.base import RepositoryUnusable
+from codespar.forges.local import LocalForge
+from codespar.store.base import Intent
+from support.agency import AT, Agency
+from support.repositories import commit, git, repository
+
+GOOD, BAD = Conclusion.SUCCESS, Conclusion.FAILURE
+RULES = Rules(per_hour=20, batch_seconds=0, quiet=None)
+LOG = b"\x1b[31mE   assert 5 == 6\x1b[0m\nFAILED test_cart.py::test_total\n##[error]Process completed with exit code 1.\n"
+UNIT = BuildJob(
+    id="7",
+    name="unit",
+    conclusion=BAD,
+    steps=(
+        Step(number=1, name="Check out", conclusion=GOOD),
+        Step(number=2, name="pytest -q", conclusion=BAD),
+    ),
+)
+
+
+class Straight:
+    """An engine's context that keeps nothing: steps run at once, answers are JSON, and sleeping moves the clock."""
+
+    id = "build"
+
+    def __init__(self, agency: Agency) -> None:
+        self._agency = agency
+        self.slept: list[float] = []
+
+    async def step(self, name: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        return json.loads(json.dumps(await function(*arguments)))
+
+    async def wait(self, topic: str, seconds: float) -> Any:
+        return None
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._agency.clock.move(seconds=seconds)
+
+
+class Shop(Agency):
+    """The project, its builds as they are reported, and what came of them."""
+
+    def __init__(self, folder: Path, bare: Path, autonomy: int, forge: LocalForge | None = None) -> None:
+        super().__init__(folder / "house", bare, autonomy=autonomy)
+        self.forge = forge or self.forge
+        self.bare = bare
+        self.engine = Straight(self)
+        self.watch = BuildWatch(
+            BuildTools(
+                store=self.store,
+                forge=lambda project: self.forge,
+                workshop=lambda project: self._workshop,
+                policy=lambda: self.policy,
+                clock=self.clock,
+            )
+        )
+        self.outcomes: list[str] = []
+        self._minute = 0
+
+    async def __aenter__(self) -> Shop:
+        await super().__aenter__()
+        await self.forge.sync()
+        return self
+
+    async def level(self, number: int) -> None:
+        await self.say(f"autonomy L{number}")
+
+    async def head(self) -> str:
+        return git("rev-parse", "main", cwd=self.bare)
+
+    async def ran(
+        self,
+        conclusion: Conclusion | None,
+        sha: str | None = None,
+        *,
+        id: str = "",
+        attempt: int = 1,
+        workflow: str = "tests",
+        branch: str = "main",
+        minute: int | None = None,
+        jobs: tuple[BuildJob, ...] = (UNIT,),
+        log: bytes | None = LOG,
+        look: bool = True,
+    ) -> Run:
+        """A run is reported and found. Its workflow waits for `work`."""
+        self._minute += 1
+        at = AT - timedelta(hours=2) + timedelta(minutes=self._minute if minute is None else minute)
+        run = Run(
+            id=id or f"run-{self._minute}",
+            attempt=attempt,
+            workflow=workflow,
+            branch=branch,
+            commit=sha or await self.head(),
+            title="feat: totals",
+            conclusion=conclusion,
+            started_at=at,
+            updated_at=at,
+        )
+        held = jobs if conclusion is not None and conclusion.bad else ()
+        logs = {} if log is None else {job.id: log for job in held}
+        await self.forge.report_run(run, held, logs)
+        if look:
+            await self.look()
+        return run
+
+    async def look(self) -> None:
+        cursor = (await self.store.read(lambda unit: unit.watch("shop"))).cursor
+        polled = await self.forge.poll(cursor)
+
+        def write(unit: Any) -> None:
+            for one in polled.news:
+                accept_news(unit, "shop", one)
+            unit.save_watch(unit.watch("shop").evolve(cursor=polled.cursor))
+
+        await self.store.write(write)
+        await self.quiet()
+
+    async def work(self) -> list[str]:
+        """Run the workflows that wait, and tell what is to be told. Returns what came of each."""
+        found = await self.store.read(lambda unit: unit.open_intents(50))
+        outcomes = []
+        for intent in [one for one in found if one.target == builds.WORKFLOW]:
+            outcomes.append(await self.run(intent))
+            await self.store.write(lambda unit, id=intent.id: unit.close_intent(id, self.clock()))
+        await self.tell()
+        return outcomes
+
+    async def run(self, intent: Intent) -> str:
+        return await self.watch.run(self.engine, intent.payload)
+
+    async def tell(self) -> None:
+        announcer = Announcer(self.store, RULES, self.clock)
+        announcer.start()
+        while await self.store.read(lambda unit: unit.places_waiting()):  # noqa: ASYNC110 - the store is asked
+            await asyncio.sleep(0.01)
+        await announcer.stop()
+
+    async def builds_told(self) -> list[NormalizedResponse]:
+        return [one for one in await self.told() if "uild" in one.title and "sg-" not in one.title]
+
+    async def standing(self, workflow: str = "tests", branch: str = "main") -> Standing:
+        return await self.store.read(lambda unit: unit.standing("shop", branch, workflow))
+
+    async def suggestions(self) -> list[Approval]:
+        return await self.store.read(lambda unit: unit.approvals("shop"))
+
+    async def tasks(self) -> list[Task]:
+        return await self.store.read(lambda unit: unit.tasks("shop"))
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with Shop(tmp_path, repository(tmp_path / "shop.git"), 1) as shop:
+        yield shop
+
+
+async def breaks(shop: Shop, **how: Any) -> Run:
+    """It worked, a commit follows, and it fails."""
+    await shop.ran(GOOD)
+    sha = commit(shop.bare, {"cart.py": f"{how}\n"}, "feat: totals")
+    run = await shop.ran(BAD, sha, **how)
+    await shop.work()
+    return run
+
+
+async def test_at_level_0_nothing_is_said_and_the_standing_is_kept(shop: Shop) -> None:
+    await shop.level(0)
+    run = await breaks(shop)
+    standing = await shop.standing()
+    assert standing.broken_by == run and standing.failure is not None and not standing.told
+    assert await shop.builds_told() == [] and await shop.suggestions() == [] and await shop.tasks() == []
+    assert len(await shop.audit("build.broke")) == 1
+
+
+async def test_at_level_1_it_is_told_once_with_job_step_error_and_commits(shop: Shop) -> None:
+    run = await breaks(shop)
+    [told] = await shop.builds_told()
+    assert told.title == "❌ Build broken: tests on main"
+    fields = {line.name: line.value for line in told.fields}
+    assert fields["Failed"] == "job unit, step pytest -q" and "Log" not in fields
+    assert fields["Commit"] == f"{run.commit[:12]} feat: totals"
+    blocks = {block.title: block.text for block in told.blocks}
+    assert "E   assert 5 == 6" in blocks["First error"] and "\x1b" not in blocks["First error"]
+    assert blocks["Since it last worked"] == f"{run.commit[:12]} Ada: feat: totals"
+    await shop.ran(BAD)
+    await shop.ran(BAD)
+    assert await shop.work() == [] and len(await shop.builds_told()) == 1
+    assert await shop.suggestions() == [] and await shop.tasks() == []
+
+
+async def test_a_workflow_that_is_run_again_tells_nothing_twice(shop: Shop) -> None:
+    await shop.level(2)
+    await shop.ran(GOOD)
+    await shop.ran(BAD, commit(shop.bare, {"a": "b"}))
+    [intent] = [
+        one for one in await shop.store.read(lambda unit: unit.open_intents(9)) if one.target == "build"
+    ]
+    assert [await shop.run(intent), await shop.run(intent)] == ["told", "told before"]
+    await shop.tell()
+    assert len(await shop.builds_told()) == 1 and len(await shop.suggestions()) == 1
+
+
+@pytest.mark.parametrize("level", [2, 3])
+async def test_at_levels_2_and_3_it_is_told_and_its_fix_suggested(shop: Shop, level: int) -> None:
+    await shop.level(level)
+    await breaks(shop)
+    assert [one.title for one in await shop.builds_told()] == ["❌ Build broken: tests on main"]
+    [suggestion] = await shop.suggestions()
+    assert suggestion.state is ApprovalState.PENDING and suggestion.token.startswith("sg-")
+    assert suggestion.command is not None and suggestion.command.written == "fix build tests"
+    assert (await shop.standing()).suggestion == suggestion.token and await shop.tasks() == []
+
+
+async def test_a_suggestion_that_is_approved_starts_the_fix_for_whoever_approved(shop: Shop) -> None:
+    await shop.level(2)
+    await breaks(shop)
+    [suggestion] = await shop.suggestions()
+    await shop.say(f"approve {suggestion.token}")
+    [task] = await shop.tasks()
+    assert (task.kind, task.requester, task.thread.thread_id) == (TaskKind.FIX, "Ada", "t")
+    assert "E   assert 5 == 6" in task.failing_log and "feat: totals" in task.failing_log
+    await shop.say(f"approve {suggestion.token}")
+    assert len(await shop.tasks()) == 1 and (await shop.standing()).task == task.id
+
+
+async def test_a_suggestion_that_is_rejected_is_not_made_again(shop: Shop) -> None:
+    await shop.level(2)
+    await breaks(shop)
+    [suggestion] = await shop.suggestions()
+    await shop.say(f"reject {suggestion.token} not now")
+    before = len(await shop.told())
+    await shop.ran(BAD)
+    await shop.work()
+    assert len(await shop.told()) == before and await shop.tasks() == []
+    assert [one.state for one in await shop.suggestions()] == [ApprovalState.REJECTED]
+
+
+async def test_at_level_4_a_fix_task_starts_with_the_log(shop: Shop) -> None:
+    await shop.level(4)
+    run = await breaks(shop)
+    [task] = await shop.tasks()
+    assert (task.kind, task.status, task.requester) == (TaskKind.FIX, TaskStatus.RUNNING, "agent-shop")
+    assert run.commit[:12] in task.instruction and "job unit, step pytest -q" in task.instruction
+    assert "E   assert 5 == 6" in task.failing_log and "feat: totals" in task.failing_log
+    [told] = await shop.builds_told()
+    assert f"{task.id} works on it" in [line.value for line in told.fields]
+    assert await shop.suggestions() == []
+
+
+@pytest.mark.parametrize("level", [2, 4])
+async def test_what_is_flaky_is_named_so_and_nothing_is_done_about_it(shop: Shop, level: int) -> None:
+    await shop.level(level)
+    await shop.ran(GOOD)
+    await shop.ran(BAD)
+    await shop.work()
+    [told] = await shop.builds_told()
+    assert told.title == "⚠️ Flaky build: tests on main"
+    assert await shop.suggestions() == [] and await shop.tasks() == []
+
+
+async def test_an_attempt_that_works_on_the_same_commit_names_it_flaky_in_the_same_message(
+    shop: Shop,
+) -> None:
+    run = await breaks(shop, id="5")
+    before = await shop.builds_told()
+    await shop.ran(GOOD, run.commit, id="5", attempt=2)
+    [fixed] = await shop.builds_told()
+    assert len(before) == 1 and fixed.title == "✅ Build fixed: tests on main"
+    assert "it is flaky" in fixed.fields[0].value
+
+
+async def test_a_branch_that_is_not_the_default_is_told_nowhere(shop: Shop) -> None:
+    await shop.level(4)
+    git("branch", "feature", "main", cwd=shop.bare)
+    await shop.ran(GOOD, branch="feature")
+    await shop.ran(BAD, commit(shop.bare, {"a": "b"}), branch="feature")
+    assert await shop.work() == ["feature is not the default branch"]
+    assert await shop.builds_told() == [] and await shop.tasks() == []
+    assert (await shop.standing(branch="feature")).broken_by is not None
+
+
+async def test_what_is_fixed_before_it_was_told_is_not_told(shop: Shop) -> None:
+    await shop.level(4)
+    await shop.ran(GOOD)
+    await shop.ran(BAD, commit(shop.bare, {"a": "b"}))
+    await shop.ran(GOOD, commit(shop.bare, {"a": "c"}))
+    assert await shop.work() == ["fixed meanwhile"]
+    assert await shop.builds_told() == [] and await shop.tasks() == []
+    assert (await shop.standing()).broken_by is None
+
+
+async def test_what_was_told_is_changed_in_place_when_it_is_fixed_and_told_anew_when_it_breaks_again(
+    shop: Shop,
+) -> None:
+    await breaks(shop)
+    fixing = commit(shop.bare, {"cart.py": "mended\n"}, "fix: totals")
+    await shop.ran(GOOD, fixing)
+    [told] = await shop.builds_told()
+    assert (
+        told.title == "✅ Build fixed: tests on main"
+        and f"{fixing[:12]} feat: totals" in told.fields[0].value
+    )
+    await shop.ran(BAD, commit(shop.bare, {"cart.py": "broken\n"}))
+    assert await shop.work() == ["told"]
+    assert sorted(one.title[0] for one in await shop.builds_told()) == ["✅", "❌"]
+
+
+async def test_a_suggestion_is_void_when_the_build_is_fixed_by_another(shop: Shop) -> None:
+    await shop.level(2)
+    await breaks(shop)
+    [suggestion] = await shop.suggestions()
+    await shop.ran(GOOD, commit(shop.bare, {"cart.py": "mended\n"}))
+    assert [one.state for one in await shop.suggestions()] == [ApprovalState.VOID]
+    [late] = await shop.say(f"approve {suggestion.token}")
+    assert "does not count" in late.title and await shop.tasks() == []
+    assert any("oid" in one.title and suggestion.token in one.title for one in await shop.told())
+
+
+async def test_runs_that_are_heard_of_in_any_order_are_told_by_the_first_that_failed(shop: Shop) -> None:
+    good = await shop.head()
+    first, second, third = (commit(shop.bare, {"cart.py": f"{n}\n"}, f"feat: {n}") for n in range(3))
+    await shop.ran(BAD, third, id="c", minute=30)
+    await shop.ran(BAD, second, id="b", minute=20)
+    await shop.ran(GOOD, first, id="a", minute=10)
+    await shop.ran(GOOD, good, id="z", minute=0)
+    assert sorted(await shop.work()) == ["run b broke it", "told"]
+    [told] = await shop.builds_told()
+    standing = await shop.standing()
+    assert standing.broken_by is not None and standing.broken_by.id == "b"
+    fields = {line.name: line.value for line in told.fields}
+    assert fields["Commit"].startswith(second[:12])
+    assert {block.title: block.text for block in told.blocks}["Since it last worked"].endswith("feat: 1")
+
+
+async def test_a_log_that_is_gone_is_said_to_be_and_the_rest_is_told(shop: Shop) -> None:
+    await breaks(shop, log=None)
+    [told] = await shop.builds_told()
+    fields = {line.name: line.value for line in told.fields}
+    assert fields["Failed"] == "job unit, step pytest -q"
+    assert "could not be read: no log of job 7" in fields["Log"]
+    assert [block.title for block in told.blocks] == ["Since it last worked"]
+
+
+async def test_a_job_without_steps_is_told_by_its_name(shop: Shop) -> None:
+    await breaks(shop, jobs=(BuildJob(id="9", name="lint", conclusion=BAD),))
+    [told] = await shop.builds_told()
+    fields = {line.name: line.value for line in told.fields}
+    assert fields["Failed"] == "job lint" and "assert 5 == 6" in told.blocks[0].text
+
+
+async def test_a_run_without_a_failed_job_is_told_as_such(shop: Shop) -> None:
+    await breaks(shop, jobs=())
+    [told] = await shop.builds_told()
+    assert "no job of it failed" in {line.name: line.value for line in told.fields}["Log"]
+
+
+class Flood(LocalForge):
+    """A code host with a log of 200 MB, whose error lies in the middle."""
+
+    async def job_log(self, run: str, job: str) -> AsyncIterator[bytes]:
+        noise = b"2026-11-21T10:00:00.0000000Z Downloading package foo-1.2.3 (12 kB)\n" * 900
+        pieces = 200 * 1024**2 // len(noise)
+        for number in range(pieces):
+            yield LOG if number == pieces // 2 else b"%d\n" % number + noise
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_log_of_200_megabytes_is_read_in_little_memory_while_others_are_served(
+    tmp_path: Path,
+) -> None:
+    bare = repository(tmp_path / "shop.git")
+    forge = Flood(tmp_path / "house" / "repos" / "shop", str(bare))
+    async with Shop(tmp_path, bare, 1, forge) as shop:
+        await shop.ran(GOOD)
+        await shop.ran(BAD, commit(bare, {"a": "b"}))
+        seen: list[int] = []
+        times: list[float] = []
+
+        async def serves() -> None:
+            while True:
+                seen.append(resident())
+                times.append(time.monotonic())
+                await asyncio.sleep(0.01)
+
+        before = resident()
+        serving = asyncio.create_task(serves())
+        await shop.work()
+        serving.cancel()
+        assert max(seen) - before < 50 * 1024**2, (before, max(seen))
+        longest = max(later - earlier for earlier, later in pairwise(times))
+        assert longest < (times[-1] - times[0]) / 2, "others were not served while it was read"
+        [told] = await shop.builds_told()
+        assert "E   assert 5 == 6" in told.blocks[0].text
+
+
+async def test_two_workflows_that_break_at_once_are_told_and_fixed_each_for_itself(shop: Shop) -> None:
+    await shop.level(2)
+    await shop.ran(GOOD, workflow="tests")
+    await shop.ran(GOOD, workflow="lint")
+    bad = commit(shop.bare, {"a": "b"})
+    await shop.ran(BAD, bad, workflow="tests", look=False)
+    await shop.ran(BAD, bad, workflow="lint")
+    assert await shop.work() == ["told", "told"]
+    titles = {one.title for one in await shop.builds_told()}
+    assert titles == {"❌ Build broken: tests on main", "❌ Build broken: lint on main"}
+    assert len(await shop.suggestions()) == 2
+    [which] = await shop.say("fix build")
+    assert which.title == "❌ No such build to fix" or "lint on main" in which.text
+    assert "tests on main" in which.text and await shop.tasks() == []
+    await shop.say("fix build LINT")
+    [task] = await shop.tasks()
+    assert "The build lint of main fails" in task.instruction
+    await shop.ran(GOOD, commit(shop.bare, {"a": "c"}), workflow="lint")
+    titles = {one.title for one in await shop.builds_told()}
+    assert {"❌ Build broken: tests on main", "✅ Build fixed: lint on main"} <= titles
+
+
+async def test_fix_build_means_the_one_that_is_broken(shop: Shop) -> None:
+    [none] = await shop.say("fix build")
+    assert "no build is broken" in none.text
+    await breaks(shop)
+    [other] = await shop.say("fix build deploy")
+    assert "broken are: tests on main" in other.text and await shop.tasks() == []
+    await shop.say("fix the build")
+    [task] = await shop.tasks()
+    assert task.kind is TaskKind.FIX and "E   assert 5 == 6" in task.failing_log
+    assert (await shop.standing()).task == task.id
+
+
+async def test_status_build_tells_each_workflow_and_branch(shop: Shop) -> None:
+    [none] = await shop.say("status build")
+    assert "none known" in none.title and "has reported" in none.text
+    run = await breaks(shop)
+    await shop.ran(GOOD, workflow="lint")
+    await shop.ran(GOOD, branch="feature")
+    await shop.ran(None, workflow="deploy")
+    [told] = await shop.say("status build")
+    assert told.title == "📊 Builds of shop: 1 broken"
+    lines = {line.name: line.value for line in told.fields}
+    assert lines["main · tests"].startswith(f"❌ since {run.commit[:12]}")
+    assert "job unit, step pytest -q" in lines["main · tests"]
+    assert lines["main · lint"].startswith("✅") and lines["feature · tests"].startswith("✅")
+    assert "runs on" in lines["main · deploy"]
+
+
+async def test_a_host_that_does_not_answer_is_asked_again_before_anything_is_told(tmp_path: Path) -> None:
+    """Which branch is the default one is not known meanwhile, and its log is worth waiting for."""
+
+    class Away(LocalForge):
+        away = 3
+
+        async def sync(self) -> tuple[str, str]:
+            if self.away:
+                self.away -= 1
+                raise RepositoryUnusable("it does not answer")
+            return await super().sync()
+
+    bare = repository(tmp_path / "shop.git")
+    forge = Away(tmp_path / "house" / "repos" / "shop", str(bare))
+    forge.away = 0
+    async with Shop(tmp_path, bare, 1, forge) as shop:
+        await shop.ran(GOOD)
+        await shop.ran(BAD, commit(bare, {"a": "b"}))
+        forge.away = 3
+        assert await shop.work() == ["told"]
+        assert shop.engine.slept == [40.0, 80.0, 160.0]
+        [told] = await shop.builds_told()
+        assert "E   assert 5 == 6" in told.blocks[0].text
