@@ -15,6 +15,7 @@ from typing import Any
 
 from codespar.agents import reviews
 from codespar.agents.evidence import Sources
+from codespar.agents.pullwork import PullWork
 from codespar.agents.review import ReviewAgent, ReviewTools
 from codespar.codeindex.base import CodeIndex
 from codespar.config import ModelSettings
@@ -256,6 +257,7 @@ class Bureau(Agency):
                 folder=self.folder / "reviews",
             )
         )
+        self.pull_work = PullWork(self.store, lambda project: self.forge, self.clock)
         self.listeners.append(self._on_review)
         git("clone", "-q", str(self.remote), str(self._tree), cwd=self.folder)
         await self.look()
@@ -398,7 +400,7 @@ class Bureau(Agency):
         self, hands: Callable[[str], WorkflowContext] | None = None, *, keep: bool = False
     ) -> list[Any]:
         """Run the workflows that were begun, one after another. Returns their outcomes."""
-        workflows = {reviews.WORKFLOW: self.reviewer.run, reviews.APPROVAL: self.reviewer.approve}
+        workflows = {reviews.WORKFLOW: self.reviewer.run, reviews.APPROVAL: self.pull_work.approve}
         outcomes = []
         for intent in await self.store.read(lambda unit: unit.open_intents(100)):
             context = hands(intent.id) if hands else Once(intent.id, self.clock)

@@ -310,3 +310,11 @@ def test_whatever_else_holds_a_gate_that_is_flipped_never_leaves_an_approval(
         merged["rules"] = ApprovalRules()
     made, gates = verdict(**merged)
     assert made is not APPROVE and gate in failed(gates)
+
+
+def test_a_change_that_kept_an_analyser_from_its_work_is_not_approved() -> None:
+    assert verdict()[0] is APPROVE
+    given, gates = verdict(unlooked=("semgrep", "bandit"))
+    assert given is COMMENT
+    [closed] = [gate for gate in gates if not gate.passed]
+    assert closed.name == "findings" and "semgrep" in closed.reason

@@ -36,10 +36,9 @@ def instruction(standing: Standing) -> str:
     """What a task is told. The log goes beside it, as data."""
     failure, run = standing.failure, standing.broken_by
     assert failure is not None and run is not None, "only a broken build whose log was read is to be fixed"
-    step = f", step {failure.step}" if failure.step else ""
     return (
-        f"The build {standing.workflow} of {standing.branch} fails since {run.commit[:12]} (job {failure.job}{step}). "
-        "Find the cause and mend it; the failing log is in the context."
+        f"The build of {standing.branch} is broken since {run.commit[:12]}. Find the cause and mend it; which workflow, job and step "
+        "fail, and their log, are in the context."
     )
 
 
@@ -48,6 +47,11 @@ def failing_log(standing: Standing) -> str:
     failure = standing.failure
     if failure is None:
         return ""
+    where = [
+        f"Workflow: {standing.workflow}",
+        f"Job: {failure.job}",
+        *([f"Step: {failure.step}"] if failure.step else []),
+    ]
     commits = [f"{one.commit[:12]} {one.author}: {one.title}" for one in failure.since_green]
     since = ["", "Commits since it last worked, newest first:", *commits] if commits else []
-    return "\n".join([*failure.excerpt, *since])
+    return "\n".join([*where, "", *failure.excerpt, *since])

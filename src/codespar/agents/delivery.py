@@ -123,7 +123,7 @@ class Delivery:
         )
         if tests is not None:
             check = Check(name="tests", passed=tests.passed, summary=cards.tests(result), at=now)
-            pull = await forge.set_check(pull.number, check)
+            await forge.set_check(pull.number, check)
         conflicts = await forge.conflicts(pull.number)
         await self._tell_conflicts(
             task, branch, [(item.number, item.other, item.paths) for item in conflicts]

@@ -37,6 +37,10 @@ _AROUND = 6  # lines before and after a place that uses what was changed
 _MOST_HISTORY = 400  # files whose history is read; beyond, the change is large whatever it says
 _MOST_COMMITS = 5000  # of the default branch, among which the author's are counted
 _YEAR, _QUARTER, _MONTH = timedelta(days=365), timedelta(days=90), timedelta(days=30)
+USUAL_CHANGES, USUAL_BY_AUTHOR = (
+    100,
+    1,
+)  # git's word for who made a commit is anybody's: it never makes one better than usual
 _CLOSES = re.compile(r"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+#(\d{1,9})\b", re.IGNORECASE)
 _OWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 
@@ -96,7 +100,7 @@ async def gather(
         title=pull.title[:500],
         body=pull.body[:8000],
         author=pull.author,
-        trusted=sources.own(pull),
+        trusted=False,  # who may push may call a branch, and a commit's author, what they like
         diff=shown,
         left_out=left_out,
         context=context,
@@ -280,7 +284,7 @@ def _change(
         return FileHistory(
             recent_commits=sum(commit.at >= now - _QUARTER for commit in commits),
             authors=len({commit.author for commit in commits}),
-            by_author=sum(commit.author in authors for commit in commits),
+            by_author=min(USUAL_BY_AUTHOR, sum(commit.author in authors for commit in commits)),
             reverts=sum(commit.reverts for commit in commits),
             recent_reverts=sum(commit.reverts and commit.at >= now - _MONTH for commit in commits),
         )
@@ -304,5 +308,5 @@ def _change(
         files=tuple(files),
         incomplete=bool(unread or diff.problems),
         owned=owned,
-        author_changes=earlier,
+        author_changes=min(USUAL_CHANGES, earlier),
     )

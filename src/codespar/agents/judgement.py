@@ -115,6 +115,7 @@ def judge(
         checks=checks,
         model=part,
         reviewed_commit=record.head_commit,
+        unlooked=_unlooked(evidence, reports),
         rules=ApprovalRules(
             most_risk=_stricter(settings.approve_up_to, rules.approve_up_to),
             own_agent=settings.approve_own,
@@ -276,6 +277,13 @@ def _model_part(opinions: Sequence[Opinion], cut: str, left_out: tuple[str, ...]
         cut_short=cut,
         unseen=left_out,
     )
+
+
+def _unlooked(evidence: Evidence, reports: Sequence[AnalyserReport]) -> tuple[str, ...]:
+    """The analysers that could not do their work; all of them where they had nothing to look at that they could read."""
+    if not evidence.analysable and evidence.changed:
+        return ("analysers",)
+    return tuple(report.analyser for report in reports if report.problem)
 
 
 def _stricter(installation: str, repository: str | None) -> RiskLevel | None:

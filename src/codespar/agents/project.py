@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from codespar.agents import cards, consent, controls, memory, people, places, reviews, tasking, watcher
 from codespar.agents.alone import may_tell
 from codespar.agents.answers import ANSWERS, not_configured, not_understood
 from codespar.agents.frontdesk import MAX_CONTENT
-from codespar.agents.review import approval_facts
+from codespar.agents.pullwork import approval_facts
 from codespar.agents.turn import TELLING, Bench, Facts, Turn, acts_alone, who_asks
 from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
@@ -36,10 +35,8 @@ from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command, NotUnderstood, parse
 from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse, Tone
 from codespar.domain.people import Person, may
-from codespar.domain.tasks import Thread
-from codespar.engine.base import WorkflowContext
-from codespar.forges.base import AccessLost, Forge, ForgeError, ForgeUnavailable, MergeMethod, PullState
-from codespar.store.base import PULLED, Happened, Incoming, Intent, Notice, Project, Store, Unit
+from codespar.forges.base import AccessLost, Forge, ForgeUnavailable, PullState
+from codespar.store.base import PULLED, Happened, Incoming, Intent, Project, Store, Unit
 
 ANYWHERE = frozenset(
     {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
@@ -292,6 +289,10 @@ class ProjectAgent:
             able = "send `register <code>` with a code from an owner (`invite <your name> <role>` makes one)"
             turn.say(cards.refused("You are not known here", told, able))
             return False
+        if turn.public and (turn.command.project is not None or turn.command.args.scope == "all"):
+            told = "What is said here can be read by anybody, so it is about this repository alone."
+            turn.say(cards.refused("Not here", told, "ask in the other project's own channel"))
+            return False
         project = turn.unit.project(turn.project) if turn.project else None
         of_a_pull = name == "approve" and turn.command.args.number is not None
         everywhere = (
@@ -441,42 +442,6 @@ class ProjectAgent:
                 title=f"🔧 Merging PR #{number} ({method})", text=facts.title, tone=Tone.PROGRESS
             )
         )
-
-    async def merge(self, context: WorkflowContext, payload: dict[str, Any]) -> str:
-        """The workflow behind `merge`: exactly the head that was shown, once."""
-        return str(await context.step("merge", self._merge_step, payload))
-
-    async def _merge_step(self, payload: dict[str, Any]) -> str:
-        number, project = int(payload["number"]), str(payload["project"])
-        now = self._clock()
-        try:
-            pull = await self._forge(project).merge(
-                number,
-                method=MergeMethod(payload["method"]),
-                head_commit=str(payload["head"]),
-                author=str(payload["by"]),
-                at=now,
-            )
-            card = NormalizedResponse(
-                title=f"✅ PR #{number} merged",
-                tone=Tone.SUCCESS,
-                text=pull.title,
-                fields=(
-                    FieldLine(name="Commit", value=(pull.merge_commit or "")[:12]),
-                    FieldLine(name="For", value=str(payload["by"])),
-                ),
-            )
-        except ForgeError as error:
-            card = cards.refused(f"PR #{number} was not merged", str(error))
-        key = f"{payload['workflowId']}:done"
-        thread = Thread.model_validate(payload["thread"])
-
-        def write(unit: Unit) -> None:
-            unit.say(project, thread, key, card, now)
-            unit.notices.append(Notice(kind="published", key=f"#{number}", project=project))
-
-        await self._store.write(write)
-        return card.title
 
 
 def _resource(turn: Turn, name: str, project: Project | None, command: Command | None) -> Resource:

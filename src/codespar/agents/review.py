@@ -22,7 +22,7 @@ from codespar.agents.alone import by_itself, may_tell, proposes
 from codespar.agents.announcer import announce
 from codespar.agents.consent import suggest
 from codespar.agents.evidence import Evidence, Sources
-from codespar.agents.turn import Facts
+from codespar.agents.pullwork import approval_facts
 from codespar.config import RepositoryConfig
 from codespar.config.work import ReviewSettings
 from codespar.domain.agents import AgentState, Outcome
@@ -35,7 +35,6 @@ from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Permission
 from codespar.domain.policy import Policy
 from codespar.domain.reviews import ReviewRecord, ReviewState, ReviewVerdict, RiskAssessment
-from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import (
     Forge,
@@ -53,6 +52,7 @@ from codespar.signals.base import Advisories
 from codespar.store.base import Notice, Store, StoreError, Unit
 
 log = structlog.get_logger(__name__)
+CHECKS_EVERY, CHECKS_LOOKS = 60.0, 30  # seconds, and how often checks that are under way are waited for
 MOST_REFUTED = 20  # findings of a model that a second look is paid for
 _MOST_OF_A_CONCERN = 8
 _PATIENCE = 8  # times that a step is tried where the code host asks for patience: 45 minutes, where it does not say how much
@@ -132,6 +132,13 @@ class ReviewAgent:
             answer = await self._step(context, "refute", self._refute, id)
             if "failure" in answer or "overtaken" in answer:
                 return answer
+        for look in range(CHECKS_LOOKS):
+            answer = await self._step(context, f"checks-{look}", self._look_at_checks, id)
+            if "failure" in answer or "overtaken" in answer:
+                return answer
+            if not answer["waits"]:
+                break
+            await context.sleep(CHECKS_EVERY)
         return await self._step(context, "post", self._post, id)
 
     async def _step(
@@ -286,6 +293,16 @@ class ReviewAgent:
 
     # judging and posting
 
+    async def _look_at_checks(self, record: ReviewRecord) -> Answer:
+        """Whether only checks that are still under way stand between it and an approval: then it is worth waiting for them."""
+        pull = await self._pull(record)
+        judged, _ = await self._judge(record, pull)
+        failed = [gate.name for gate in judged.record.gates if not gate.passed]
+        if failed != ["checks"] or judged.record.verdict is not ReviewVerdict.COMMENT:
+            return {"waits": False}
+        checks = await evidence.checks_of(self._tools.forge(record.project), pull)
+        return {"waits": any(check.conclusion is None for check in checks)}
+
     async def _post(self, record: ReviewRecord) -> Answer:
         """Judge on what is true now, and post it, in one step: nothing may change between the two unseen."""
         forge = self._tools.forge(record.project)
@@ -375,6 +392,8 @@ class ReviewAgent:
 
     async def _finish(self, id: str, answer: Answer) -> str:
         now = self._tools.clock()
+        told = "failure" not in answer and "overtaken" not in answer
+        found = (await self._evidence(await self._record(id)))[0] if told else None
 
         def finish(unit: Unit) -> str:
             record = unit.review(id)
@@ -403,12 +422,14 @@ class ReviewAgent:
                 subject=f"PR #{ended.number}",
                 detail={"head": ended.head_commit, "verdict": ended.verdict.value if ended.verdict else None},
             )
-            self._tell(unit, ended, card, now)
+            self._tell(unit, ended, card, found, now)
             return ended.state.value
 
         return await self._tools.store.write(finish)
 
-    def _tell(self, unit: Unit, record: ReviewRecord, card: Any, now: datetime) -> None:
+    def _tell(
+        self, unit: Unit, record: ReviewRecord, card: Any, found: Evidence | None, now: datetime
+    ) -> None:
         key = f"{reviews.workflow_id(record)}:ended"
         project = unit.project(record.project)
         told = None
@@ -417,7 +438,7 @@ class ReviewAgent:
             told = (record.thread.channel, record.thread.conversation)
         if project is not None and may_tell(project, self._tools.policy()) and not record.by:
             announce(unit, record.project, AlertKind.REVIEWS, card, key, now, but=told)
-        if project is None or record.state is not ReviewState.POSTED:
+        if project is None or found is None or record.state is not ReviewState.POSTED:
             return
         others = [gate for gate in record.gates if gate.name != "policy" and not gate.passed]
         if record.verdict is not ReviewVerdict.COMMENT or others or record.risk is None:
@@ -429,6 +450,8 @@ class ReviewAgent:
             Permission.APPROVE_PR,
             Risk(record.risk.level.value),
             now,
+            paths=found.touched,
+            sensitive=judgement.sensitive(found.change),
         )
         if proposes(decision) and decision.ask is not None:
             suggest(
@@ -446,32 +469,6 @@ class ReviewAgent:
                     FieldLine(name="Commit", value=record.head_commit[:12]),
                 ),
             )
-
-    # a person's approval
-
-    async def approve(self, context: WorkflowContext, payload: dict[str, Any]) -> str:
-        """The workflow behind `approve PR #n`: exactly the head that was shown, once."""
-        return str(await context.step("approve", self._approve_step, payload))
-
-    async def _approve_step(self, payload: dict[str, Any]) -> str:
-        number, project, head = int(payload["number"]), str(payload["project"]), str(payload["head"])
-        now = self._tools.clock()
-        body = f"Approved by {payload['by']}, by way of CodeSpar."
-        draft = ReviewDraft(head_commit=head, verdict=ReviewVerdict.APPROVE, body=body)
-        try:
-            pull = await self._tools.forge(project).fetch_pull(number)
-            if pull.head_commit != head:
-                raise NotOnDiff(f"it is at {pull.head_commit[:12]} now, not at {head[:12]} as was shown")
-            posted = await self._tools.forge(project).submit_review(
-                number, draft, str(payload["workflowId"])[-60:]
-            )
-            card = reviewcards.approved(number, pull.title, posted.verdict, str(payload["by"]))
-        except ForgeError as error:
-            card = reviewcards.not_approved(number, str(error))
-        thread = Thread.model_validate(payload["thread"])
-        key = f"{payload['workflowId']}:done"
-        await self._tools.store.write(lambda unit: unit.say(project, thread, key, card, now))
-        return card.title
 
     # what is kept
 
@@ -513,15 +510,6 @@ class ReviewAgent:
         paths = [path for concern in Concern if (path := folder / f"opinion-{concern}.json").exists()]
         raw = await asyncio.to_thread(lambda: [path.read_bytes() for path in paths])
         return tuple(Opinion.model_validate_json(one) for one in raw)
-
-
-def approval_facts(number: int, title: str, head: str) -> Facts:
-    """What `approve PR #n` is about: the same wherever it is read, so that a new head commit voids what was shown."""
-    return Facts(
-        title=title,
-        text=head,
-        shown=(FieldLine(name="PR", value=f"#{number} {title}"), FieldLine(name="Commit", value=head[:12])),
-    )
 
 
 def _standing_now(known: ReviewRecord, posted: ReviewRecord) -> ReviewRecord:

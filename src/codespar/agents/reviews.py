@@ -5,7 +5,7 @@ There is one review a pull request and head commit. What it finds is the Review 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from codespar.agents import cards, consent, reviewcards
 from codespar.agents.alone import by_itself, does, proposes
@@ -25,6 +25,7 @@ from codespar.store.base import Intent, Project, Unit
 
 WORKFLOW = "review"  # the name under which its workflow is registered: never changes
 APPROVAL = "approve-pull"
+MOST_A_DAY, MOST_OF_ONE = 200, 20  # reviews that the agent begins by itself, a project and a pull request
 _BEGINS = (PullAction.OPENED, PullAction.UPDATED, PullAction.READY, PullAction.REOPENED)
 _OVERTAKES = (PullAction.UPDATED, PullAction.CLOSED, PullAction.MERGED)
 
@@ -83,6 +84,16 @@ def pull_changed(
     known = _of_head(unit, project.name, pull.number, pull.head_commit)
     if known is not None and (known.state is not ReviewState.SUPERSEDED or pull.action is PullAction.OPENED):
         return
+    if _flooded(unit, project.name, pull.number, now):
+        unit.record(
+            at=now,
+            actor=f"agent-{project.name}",
+            action="review.left-out",
+            project=project.name,
+            subject=f"PR #{pull.number}",
+            detail={"head": pull.head_commit, "why": "enough were reviewed unasked today"},
+        )
+        return
     decision = by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)
     if does(decision):
         record = _begin(unit, project.name, pull.number, pull.head_commit, pull.title, now)
@@ -136,6 +147,16 @@ def take_up(unit: Unit, overtaken: ReviewRecord, head: str, policy: Policy, now:
 
 def _of_head(unit: Unit, project: str, number: int, head: str) -> ReviewRecord | None:
     return next((one for one in unit.reviews(project, number) if one.head_commit == head), None)
+
+
+def _flooded(unit: Unit, project: str, number: int, now: datetime) -> bool:
+    """Whether enough was reviewed unasked today: a review costs money, and anybody may be able to push to a pull request."""
+    recent = [
+        one
+        for one in unit.reviews(project, limit=MOST_A_DAY)
+        if not one.by and now - one.started_at < timedelta(days=1)
+    ]
+    return len(recent) >= MOST_A_DAY or sum(one.number == number for one in recent) >= MOST_OF_ONE
 
 
 def _begin(

@@ -26,6 +26,7 @@ from codespar.agents.evidence import Sources
 from codespar.agents.following import Follower
 from codespar.agents.people import new_code
 from codespar.agents.project import ProjectAgent
+from codespar.agents.pullwork import PullWork
 from codespar.agents.review import ReviewAgent, ReviewTools
 from codespar.agents.task import TaskAgent
 from codespar.agents.turn import Bench
@@ -134,6 +135,7 @@ class App:
                 folder=self.folder / "reviews",
             )
         )
+        self.pull_work = PullWork(self.store, self.forge, now)
         self.build_watch = BuildWatch(
             BuildTools(
                 store=self.store, forge=self.forge, workshop=self.workshop, policy=self.policy, clock=now
@@ -431,9 +433,9 @@ class App:
         durable = await asyncio.to_thread(importlib.import_module, "codespar.engine.durable")
         engine: Engine = durable.DurableEngine(url)
         engine.register(board.WORKFLOW, self.task_agent.run)
-        engine.register("merge", self.project_agent.merge)
+        engine.register("merge", self.pull_work.merge)
         engine.register(reviews.WORKFLOW, self.review_agent.run)
-        engine.register(reviews.APPROVAL, self.review_agent.approve)
+        engine.register(reviews.APPROVAL, self.pull_work.approve)
         engine.register(builds.WORKFLOW, self.build_watch.run)
         await self._sweep()
         await engine.open()

@@ -185,7 +185,16 @@ def deduplicate(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     ):
         finding = findings[at]
         there = kept[finding.path, finding.side]
-        twin = next((other for other in there if _same(finding, other)), None)
+        twin = next(
+            (
+                other
+                for other in there  # thousands may stand in one file, and few on the same lines
+                if other.start_line <= finding.end_line
+                and finding.start_line <= other.end_line
+                and _same(finding, other)
+            ),
+            None,
+        )
         if twin is None:
             there.append(finding)
         else:
@@ -281,9 +290,18 @@ def standing(earlier: Iterable[ReviewRecord]) -> tuple[tuple[Finding, str], ...]
     for record in posted:
         there = [one for one in record.findings if one.fate is not Fate.REFUTED]
         seen = paired([finding for finding, _ in said], there)
-        said = [each for at, each in enumerate(said) if at in seen or not spoke(record, each[0].source)]
+        said = [
+            (_where_it_is(one, there[seen[at]]) if at in seen else one, id)
+            for at, (one, id) in enumerate(said)
+            if at in seen or not spoke(record, one.source)
+        ]
         said += [(one, record.id) for one in record.findings if one.fate is not None and one.fate.shown]
     return tuple(said)
+
+
+def _where_it_is(said: Finding, now: Finding) -> Finding:
+    """What was said, on the lines where a later review found it again: what is pushed next is compared with that review's head."""
+    return said.evolve(start_line=now.start_line, end_line=now.end_line)
 
 
 def said_before(findings: Sequence[Finding], earlier: Iterable[ReviewRecord]) -> tuple[Finding, ...]:

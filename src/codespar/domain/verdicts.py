@@ -75,11 +75,12 @@ def decide(
     model: ModelPart | None,
     reviewed_commit: str,
     rules: ApprovalRules,
+    unlooked: Sequence[str] = (),
 ) -> tuple[ReviewVerdict, tuple[Gate, ...]]:
     """The verdict, and every gate with what holds or why it does not, in the order of `GATES`.
 
     Changes are requested when a finding that this pull request is told of, now or in an earlier review, is at least `rules.changes_at`.
-    `protected` says whether a path may only be approved by people. `model` is None where no model took part.
+    `unlooked` are the analysers that could not do their work. `protected` says whether a path may only be approved by people. `model` is None where no model took part.
     """
     gates = (
         _gate("policy", ruling.allowed, ruling.reason, ruling.reason),
@@ -87,7 +88,7 @@ def decide(
         _paths(pull.paths, protected),
         _risk(risk, rules.most_risk),
         _checks(checks, rules),
-        _findings(findings),
+        _findings(findings, unlooked),
         _model(model),
         _head(reviewed_commit, pull.head_commit),
     )
@@ -179,13 +180,15 @@ def _checks(checks: Sequence[CheckState], rules: ApprovalRules) -> Gate:
     )
 
 
-def _findings(findings: Sequence[Finding]) -> Gate:
+def _findings(findings: Sequence[Finding], unlooked: Sequence[str]) -> Gate:
     above = Counter(
         finding.severity for finding in findings if _counts(finding) and finding.severity is not Severity.INFO
     )
     worst = ", ".join(
         f"{above[severity]} {severity.value}" for severity in reversed(Severity) if above[severity]
     )
+    if not above and unlooked:  # a change that keeps an analyser from its work has not been found good
+        return _gate("findings", False, "", f"could not look: {_some(unlooked)}")
     return _gate("findings", not above, "nothing above info was found", f"above info: {worst}")
 
 

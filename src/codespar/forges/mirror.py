@@ -290,7 +290,8 @@ class Mirror:
                 if size > cap:
                     raise TooLarge(f"the change is larger than {cap // 1024**2} MiB as a diff")
             if await process.wait() != 0:
-                raise git.GitError(arguments, process.returncode or -1, (await told).decode(errors="replace"))
+                said = clean((await told).decode(errors="replace"))
+                raise ForgeError(f"git could not compare what was asked for: {said}")
         finally:
             if process.returncode is None:
                 process.kill()
@@ -300,16 +301,21 @@ class Mirror:
         return b"".join(pieces)
 
     async def changes(self, base_commit: str, head: str) -> list[FileChange]:
-        _, out = await git.run_bytes(
-            "diff",
-            "--no-renames",
-            "--numstat",
-            "-z",
-            "--no-ext-diff",
-            f"{base_commit}...{head}",
-            cwd=self.full,
-        )
-        found = []
+        try:
+            _, out = await git.run_bytes(
+                "diff",
+                "--no-renames",
+                "--numstat",
+                "-z",
+                "--no-ext-diff",
+                f"{base_commit}...{head}",
+                cwd=self.full,
+            )
+        except git.GitError as error:
+            raise ForgeError(
+                f"{base_commit[:12]} and {head[:12]} cannot be compared: {clean(error.stderr)}"
+            ) from error
+        found: list[FileChange] = []
         for entry in out.decode(errors="surrogateescape").split("\0"):
             if entry:
                 added, removed, path = entry.split("\t", 2)
@@ -434,9 +440,13 @@ class Mirror:
         """What the remote says of its references: those of a name, or with `--heads` its branches. Raises `RepositoryUnusable`."""
         asked = ("--heads", self.source) if pattern == "--heads" else (self.source, pattern)
         try:
-            return await git.run("ls-remote", *asked, timeout=60, extra_env=await self._access())
+            told = await git.run("ls-remote", *asked, timeout=60, extra_env=await self._access())
         except git.GitError as error:  # no answer is not "there is none"
             raise RepositoryUnusable(f"{self.shown} does not answer: {clean(error.stderr)}") from error
+        if pattern == "--heads":
+            return told
+        # git takes a name for the end of one: `refs/heads/x` is also found as `refs/heads/refs/heads/x`
+        return "\n".join(line for line in told.splitlines() if line.partition("\t")[2] == pattern)
 
     async def _try(
         self, *arguments: str, cwd: Path | None = None, extra_env: Mapping[str, str] | None = None

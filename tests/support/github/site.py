@@ -1,7 +1,8 @@
 """A whole GitHub at one address, as `api_url` of the settings names it: emulate for the API, git's own server for the commits.
 
-It passes on what it is asked, and adds what emulate 0.12.2 has not: ETags; the list of all comments of a repository, put together of emulate's
-own; the runs, jobs and logs of GitHub Actions (emulate serves those of runs that nothing there can make); a refused token, a rate limit, an outage. What it answers by itself is shaped like GitHub's own
+It passes on what it is asked, and adds what emulate 0.12.2 has not: ETags; the lists of all comments of a repository and of all its issues
+(with its pull requests, moved by what is said in them), put together of emulate's own; the runs, jobs and logs of GitHub Actions (emulate
+serves those of runs that nothing there can make); a refused token, a rate limit, an outage. What it answers by itself is shaped like GitHub's
 published examples. Every request to the API is noted, with its status.
 """
 
@@ -175,24 +176,29 @@ class Site:
         return None
 
     async def _lists(self, request: web.Request) -> web.Response | None:
-        """Lists of a whole repository for which emulate answers 404."""
+        """Lists of a whole repository that emulate has not, or not whole."""
         if request.method != "GET":
             return None
         if request.path.endswith(("/activity", "/pulls/comments")):
             return web.json_response([])
         if re.search(r"/commits/[0-9a-f]{40}/status$", request.path):
             return web.json_response({"state": "pending", "statuses": [], "total_count": 0})
-        if not request.path.endswith("/issues/comments"):
+        if not request.path.endswith(("/issues/comments", "/issues")):
             return None
         repository = self.host.repository_at(request.path)
-        found: list[dict[str, Any]] = []
-        for kind in ("pulls", "issues"):
+        issues: dict[int, dict[str, Any]] = {}
+        comments: dict[int, dict[str, Any]] = {}
+        kinds: tuple[tuple[str, dict[str, Any]], ...] = (("issues", {}), ("pulls", {"pull_request": {}}))
+        for kind, more in kinds:
             for one in await self.as_ada(repository, "GET", f"/{kind}?state=all&per_page=100"):
-                found += await self.as_ada(
-                    repository, "GET", f"/issues/{one['number']}/comments?per_page=100"
-                )
-        kept = {one["id"]: one for one in found if one["updated_at"] >= request.query.get("since", "")}
-        return web.json_response(sorted(kept.values(), key=lambda one: one["updated_at"]))
+                path = f"/issues/{one['number']}/comments?per_page=100"
+                said = await self.as_ada(repository, "GET", path)
+                comments |= {each["id"]: each for each in said}
+                moved = max([one["updated_at"], *(each["updated_at"] for each in said)])
+                issues[one["number"]] = one | {"updated_at": moved} | more
+        listed = (comments if request.path.endswith("comments") else issues).values()
+        kept = [one for one in listed if one["updated_at"] >= request.query.get("since", "")]
+        return web.json_response(sorted(kept, key=lambda one: one["updated_at"]))
 
     async def _serve_log(self, request: web.Request) -> web.StreamResponse:
         self.log_requests += 1
