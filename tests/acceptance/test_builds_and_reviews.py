@@ -86,7 +86,7 @@ FAILED_JOB = BuildJob(
 
 @pytest.fixture
 async def team(tmp_path: Path, docker_engine: str) -> AsyncIterator[Team]:
-    model = ScriptedModel(Library({"build tests": FIX}), reviews=REVIEWS)
+    model = ScriptedModel(Library({"build of main": FIX}), reviews=REVIEWS)
     await model.start()
     slack = FakeSlack()
     bare = repository(tmp_path / "shop.git", {"cart.py": "def total(prices):\n    return sum(prices)\n"})

@@ -25,6 +25,7 @@ from codespar.domain.notifications import Rules
 from codespar.domain.tasks import Task, TaskKind, TaskStatus
 from codespar.forges.base import RepositoryUnusable
 from codespar.forges.local import LocalForge
+from codespar.screening.screen import Screen
 from codespar.store.base import Intent
 from support.agency import AT, Agency
 from support.repositories import commit, git, repository
@@ -77,6 +78,7 @@ class Shop(Agency):
                 forge=lambda project: self.forge,
                 workshop=lambda project: self._workshop,
                 policy=lambda: self.policy,
+                screening=Screen(),
                 clock=self.clock,
             )
         )
@@ -266,7 +268,8 @@ async def test_at_level_4_a_fix_task_starts_with_the_log(shop: Shop) -> None:
     run = await breaks(shop)
     [task] = await shop.tasks()
     assert (task.kind, task.status, task.requester) == (TaskKind.FIX, TaskStatus.RUNNING, "agent-shop")
-    assert run.commit[:12] in task.instruction and "job unit, step pytest -q" in task.instruction
+    assert run.commit[:12] in task.instruction and "pytest -q" not in task.instruction, "their names are data"
+    assert "Job: unit\nStep: pytest -q\n" in task.failing_log
     assert "E   assert 5 == 6" in task.failing_log and "feat: totals" in task.failing_log
     [told] = await shop.builds_told()
     assert f"{task.id} works on it" in [line.value for line in told.fields]
@@ -439,7 +442,7 @@ async def test_two_workflows_that_break_at_once_are_told_and_fixed_each_for_itse
     assert "tests on main" in which.text and await shop.tasks() == []
     await shop.say("fix build LINT")
     [task] = await shop.tasks()
-    assert "The build lint of main fails" in task.instruction
+    assert task.failing_log.startswith("Workflow: lint\n")
     await shop.ran(GOOD, commit(shop.bare, {"a": "c"}), workflow="lint")
     titles = {one.title for one in await shop.builds_told()}
     assert {"❌ Build broken: tests on main", "✅ Build fixed: lint on main"} <= titles
@@ -496,3 +499,15 @@ async def test_a_host_that_does_not_answer_is_asked_again_before_anything_is_tol
         assert shop.engine.slept == [40.0, 80.0, 160.0]
         [told] = await shop.builds_told()
         assert "E   assert 5 == 6" in told.blocks[0].text
+
+
+async def test_a_secret_in_a_log_is_neither_told_nor_kept_nor_given_to_a_task(shop: Shop) -> None:
+    token = "ghp_" + "Zk3mP9qR7tV2xW5yA8bC1dE4fG6hJ0kL2nM4"
+    await shop.level(4)
+    await shop.ran(Conclusion.FAILURE, log=LOG.replace(b"5 == 6", b"5 == 6 " + token.encode()))
+    await shop.work()
+    [task] = await shop.tasks()
+    standing = await shop.standing()
+    assert standing.failure is not None and task.failing_log
+    told = " ".join(one.plain() for one in await shop.told())
+    assert not any(token in text for text in (task.failing_log, told, standing.model_dump_json()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,7 @@ from codespar.domain.policy import Policy
 from codespar.domain.tasks import TaskKind
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, ForgeUnavailable
+from codespar.screening.base import Screening
 from codespar.store.base import Intent, Project, Store, StoreError, Unit
 
 log = structlog.get_logger(__name__)
@@ -103,6 +104,7 @@ class BuildTools:
     forge: Callable[[str], Forge]
     workshop: Callable[[str], Workshop]
     policy: Callable[[], Policy]
+    screening: Screening
     clock: Callable[[], datetime]
 
 
@@ -177,10 +179,14 @@ class BuildWatch:
             attempt=run.attempt,
             job=job.name,
             step=step.name if step else "",
-            excerpt=excerpt.lines(),
+            excerpt=tuple(await asyncio.to_thread(self._clean, excerpt.lines())),
             log_cut=cut,
             url=job.url or run.url,
         )
+
+    def _clean(self, lines: Sequence[str]) -> list[str]:
+        """A log may hold what nobody is to see, and its excerpt goes to people and into a task's container."""
+        return self._tools.screening.clean("\n".join(lines)).splitlines()
 
     async def _tell(self, project: str, document: dict[str, Any], told: dict[str, Any]) -> str:
         run, failure, now = Run.model_validate(document), Failure.model_validate(told), self._tools.clock()

@@ -138,7 +138,12 @@ class App:
         self.pull_work = PullWork(self.store, self.forge, now)
         self.build_watch = BuildWatch(
             BuildTools(
-                store=self.store, forge=self.forge, workshop=self.workshop, policy=self.policy, clock=now
+                store=self.store,
+                forge=self.forge,
+                workshop=self.workshop,
+                policy=self.policy,
+                screening=self.screen,
+                clock=now,
             )
         )
         self.follower = Follower(self.forge, self.index)

@@ -148,13 +148,20 @@ class Mirror:
     async def _create(self, object_format: str) -> None:
         if self.source != self.shown:
             self._keep_source()
-        if (self.full / "HEAD").exists():
+        alternates = self.full / "objects" / "info" / "alternates"
+        if alternates.exists():  # the last thing that is made: a server that was killed before goes on here
             return
         for bare in (self.base, self.full):
-            bare.mkdir(parents=True, exist_ok=True)
-            await git.run("init", "--quiet", "--bare", f"--object-format={object_format}", str(bare))
-        alternates = self.full / "objects" / "info" / "alternates"
-        alternates.write_text(f"{(self.base / 'objects').resolve()}\n")
+            if (bare / "HEAD").exists():
+                continue
+            unfinished = bare.with_name(f"{bare.name}.part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            await git.run("init", "--quiet", "--bare", f"--object-format={object_format}", str(unfinished))
+            unfinished.rename(bare)
+        part = alternates.with_suffix(".part")
+        part.write_text(f"{(self.base / 'objects').resolve()}\n")
+        part.replace(alternates)
 
     def _keep_source(self) -> None:
         """Keep the URL's credentials where only this user reads them, so that nothing else has to hold them."""
