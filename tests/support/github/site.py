@@ -192,7 +192,7 @@ class Site:
         for kind, more in kinds:
             for one in await self.as_ada(repository, "GET", f"/{kind}?state=all&per_page=100"):
                 path = f"/issues/{one['number']}/comments?per_page=100"
-                said = await self.as_ada(repository, "GET", path)
+                said = [_whole(each) for each in await self.as_ada(repository, "GET", path)]
                 comments |= {each["id"]: each for each in said}
                 moved = max([one["updated_at"], *(each["updated_at"] for each in said)])
                 issues[one["number"]] = one | {"updated_at": moved} | more
@@ -220,3 +220,12 @@ class Site:
                 if name in told:
                     told[name] = told[name].replace(self.host.front.url, self.url)
             return web.Response(status=answer.status, headers=told, body=body)
+
+
+def _whole(comment: dict[str, Any]) -> dict[str, Any]:
+    """Its times in whole seconds, as GitHub's are. Emulate touches a comment twice when it is made, a millisecond apart: it is not edited."""
+    made, moved = (datetime.fromisoformat(comment[name]) for name in ("created_at", "updated_at"))
+    if moved - made < timedelta(seconds=0.5):
+        moved = made
+    times = {"created_at": made, "updated_at": moved}
+    return comment | {name: at.strftime("%Y-%m-%dT%H:%M:%SZ") for name, at in times.items()}
