@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codespar.app.linked import github_name
+from codespar.app.linked import github_name, is_full_name
 from codespar.config import Settings, load_settings
 from codespar.forges.github.settings import GithubSettings
 
@@ -65,3 +65,11 @@ def test_a_folder_of_that_name_beside_the_settings_goes_before_a_repository_at_g
     assert there == ("acme/there" if github else str(tmp_path / "acme" / "there"))
     if settings.github is not None:
         assert settings.github.private_key_file == tmp_path / "keys" / "app.pem"
+
+
+def test_a_full_name_is_told_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_full_name("acme/shop")
+    (tmp_path / "acme" / "shop").mkdir(parents=True)
+    assert not is_full_name("acme/shop")
+    assert not is_full_name("/srv/git/shop.git") and not is_full_name("https://example.org/acme/shop")

@@ -36,7 +36,7 @@ from codespar.agents.workshop import Tools, Workshop
 from codespar.app import people
 from codespar.app.chat import Chat
 from codespar.app.hosts import Hosts
-from codespar.app.linked import github_name
+from codespar.app.linked import github_name, is_full_name
 from codespar.channels.base import HttpAnswer, HttpRequest
 from codespar.channels.github.adapter import GithubChannel
 from codespar.codeindex.base import CodeIndex
@@ -239,6 +239,10 @@ class App:
                 raise CodesparError(
                     f"project {name} is linked to {known.repository}; choose another name, or unlink it first"
                 )
+        if self.settings.github is None and is_full_name(repository):
+            raise CodesparError(
+                f"{repository} is no path here, and GitHub is not set up: add `github:` to codespar.yaml (docs/github.md), or give a path or a URL"
+            )
         settings = ProjectSettings(name=name, repository=shown)
         try:
             forge = self.hosts.make(settings, repository)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from codespar.config import ProjectSettings, Settings
@@ -11,6 +12,11 @@ from codespar.forges.github.settings import FULL_NAME
 from codespar.git import without_credentials
 
 _SCP = re.compile(r"git@(?P<host>[^:/]+):(?P<path>.+)", re.ASCII)
+
+
+def is_full_name(repository: str) -> bool:
+    """Whether it reads as `owner/name` and is no folder here."""
+    return FULL_NAME.fullmatch(repository) is not None and not Path(repository).exists()
 
 
 def github_name(repository: str, settings: Settings) -> str | None:
