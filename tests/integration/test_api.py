@@ -458,8 +458,9 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(api: Api, cursor: str) -
 
 async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api) -> None:
     """It holds up nobody, is cut once it is too far behind, and finds the rest from its cursor."""
-    [made] = (await api.say(f"instruct {'x' * 30_000}"))["responses"]  # makes the answers to `memory` long
-    await api.house.until(made["response"]["agent"], "failed", seconds=20)
+    [made] = (await api.say(f"instruct {'x' * 30_000}"))["responses"]  # makes the answers about it long
+    task = made["response"]["agent"]
+    await api.house.until(task, "failed", seconds=20)
     sent: list[int] = []
     slowest = 0.0
 
@@ -472,7 +473,7 @@ async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api)
 
     async with api.listen() as events:
         await until_ping(events)
-        await asyncio.gather(*(flood("memory", 40) for _ in range(8)))  # fills every buffer on the way
+        await asyncio.gather(*(flood(f"status {task}", 40) for _ in range(8)))  # fills every buffer on the way
         await asyncio.gather(*(flood("whoami", QUEUE // 12) for _ in range(8)))
         assert slowest < 5, "nobody else waits for it"
         async with asyncio.timeout(20):
