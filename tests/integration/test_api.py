@@ -473,7 +473,9 @@ async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api)
 
     async with api.listen() as events:
         await until_ping(events)
-        await asyncio.gather(*(flood(f"status {task}", 40) for _ in range(8)))  # fills every buffer on the way
+        await asyncio.gather(
+            *(flood(f"status {task}", 40) for _ in range(8))
+        )  # fills every buffer on the way
         await asyncio.gather(*(flood("whoami", QUEUE // 12) for _ in range(8)))
         assert slowest < 5, "nobody else waits for it"
         async with asyncio.timeout(20):

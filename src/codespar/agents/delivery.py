@@ -16,6 +16,7 @@ from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskSpec, TaskStat
 from codespar.forges.base import Check, PatchRefused
 from codespar.sandbox.base import Job, Order
 
+_ISSUE = re.compile(r"\s*(?:issue\s+)?#([0-9]{1,9})\b", re.IGNORECASE)
 _TITLE = re.compile(
     r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$"
 )
@@ -153,6 +154,7 @@ class Delivery:
             f"- Tests: {cards.tests(result)}",
             f"- Cost: {money(result.cost_micros)}, {result.tokens} tokens, {result.turns} turns ({spec.model})",
             f"- Isolation: {used}",
+            *closes(task),
         ]
         return "\n".join(lines)
 
@@ -176,6 +178,12 @@ class Delivery:
 
         if found:
             await self._tools.store.write(tell)
+
+
+def closes(task: Task) -> list[str]:
+    """The line by which a code host closes the issue that the task was to fix, where the instruction begins with its number."""
+    named = _ISSUE.match(task.instruction) if task.kind is TaskKind.FIX else None
+    return ["", f"Closes #{named[1]}"] if named else []
 
 
 def slug(text: str) -> str:
