@@ -118,7 +118,7 @@ def test_uv_lock_is_read_but_for_what_is_not_from_an_index() -> None:
          name = "anyio"
         -version = "4.0.0"
         +version = "4.1.0"
-         source = { registry = "https://pypi.org/simple" }
+         source = { registry = "https://packages.example.org/simple" }
         +[[package]]
         +name = "app"
         +version = "0.1.0"
@@ -313,7 +313,7 @@ def test_what_git_itself_prints_is_read(tmp_path: Path) -> None:
 
     needs = "".join(f"\texample.org/module{number} v1.{number}.0\n" for number in range(30))
     lock = "".join(
-        f'[[package]]\nname = "p{n}"\nversion = "1.{n}"\nsource = {{ registry = "https://pypi.org/simple" }}\n\n'
+        f'[[package]]\nname = "p{n}"\nversion = "1.{n}"\nsource = {{ registry = "https://packages.example.org/simple" }}\n\n'
         for n in range(30)
     )
     git("init", "-q")

@@ -4,7 +4,7 @@ FROM ${TOOLS} AS made
 ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
 COPY analysers.txt /tmp/analysers.txt
-ARG PIP_INDEX_URL=https://pypi.org/simple
+ARG PIP_INDEX_URL
 RUN python3 -m venv /opt/codespar/analysers \
  && PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DISABLE_PIP_VERSION_CHECK=1 /opt/codespar/analysers/bin/pip install \
     --quiet --no-cache-dir --only-binary=:all: --require-hashes -r /tmp/analysers.txt \
