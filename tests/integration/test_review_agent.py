@@ -727,7 +727,7 @@ async def test_killed_after_any_step_it_goes_on_and_posts_once(tmp_path: Path) -
                 continue
             break
         assert outcome == ["posted"] and killed[0] == "gather" and killed[-2:] == ["post", "finish"]
-        assert len(killed) == 9
+        assert len(killed) == 10
         pull = await shop.forge.get_pull(1)
         record = await shop.latest()
         assert len(pull.reviews) == 1 and len([one for one in pull.comments if one.path]) == 2
@@ -749,7 +749,9 @@ async def test_what_was_posted_before_a_crash_is_what_the_record_says(shop: Bure
 
 
 def _killed_at_post(id: str, shop: Bureau, kept: dict[str, Any]) -> Journal:
-    return Journal(id, shop.clock, 7, kept)  # after gather, analyse, four concerns and refute
+    return Journal(
+        id, shop.clock, 8, kept
+    )  # after gather, analyse, four concerns, refute and a look at the checks
 
 
 # seeing it

@@ -192,7 +192,7 @@ async def test_a_commit_that_is_gone_is_told(shop: Bureau) -> None:
 async def test_a_base_that_is_not_the_default_branch_is_reviewed_and_not_approved(shop: Bureau) -> None:
     shop.push("release", {"b.py": "b = 1\n"})
     record, pull = await shop.reviewed(SMALL, base="release")
-    assert failed(record) == ["eligible"]
+    assert failed(record) == ["eligible", "findings"]
     assert "no analysers: its base is release, not main" in posted(pull)
 
 

@@ -239,7 +239,10 @@ class Mirror:
 
     async def push(self, *, branch: str, commit: str) -> None:
         ref = f"refs/heads/{branch}"
-        there = await self._asked(ref)
+        try:
+            there = await self._asked(ref)
+        except RepositoryUnusable as error:
+            raise PushRefused(f"{branch} was not pushed: {error}") from error
         if there and there.split()[0] == commit:
             return
         if there:
