@@ -95,7 +95,8 @@ async def run_bytes(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin), timeout)
+        async with asyncio.timeout(timeout):
+            out, err = await process.communicate(stdin)
     except BaseException as error:
         if process.returncode is None:
             process.kill()

@@ -95,7 +95,8 @@ class Announcer:
             except Exception as error:
                 log.error("announcer.failed", error=str(error), exc_info=True)
             try:
-                await asyncio.wait_for(self._news.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

@@ -106,7 +106,8 @@ class Chat:
             await self.postman.stop()
         for name, adapter in self.adapters.items():
             try:
-                await asyncio.wait_for(adapter.stop(), 5)
+                async with asyncio.timeout(5):
+                    await adapter.stop()
             except Exception as error:  # noqa: BLE001 - it ends with the process; the others are still to be stopped
                 log.warning("channel.stop", channel=name, error=str(error))
 

@@ -167,7 +167,8 @@ class Hosts:
             except Exception as error:  # a defect of ours must not end the looking
                 log.error("forge.failed", project=project, error=str(error), exc_info=True)
             try:
-                await asyncio.wait_for(self._news[project].wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._news[project].wait()
                 self._news[project].clear()
                 await asyncio.sleep(0.2)  # what belongs together comes together
             except TimeoutError:

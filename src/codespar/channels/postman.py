@@ -119,7 +119,8 @@ class Postman:
                 break  # what comes after it has to wait: a thread is told in order
         if letters:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), soonest)
+                async with asyncio.timeout(soonest):
+                    await news.wait()
 
     def _wait(self, letter: Letter, pace: _Pace, able: Capabilities, now: datetime) -> float:
         """Seconds until this letter may be tried."""

@@ -166,7 +166,8 @@ async def _ask_engine(address: str, image: str) -> tuple[str, bool]:
 
 
 async def _knock(path: str) -> None:
-    _, writer = await asyncio.wait_for(asyncio.open_unix_connection(path), ENGINE_SECONDS)
+    async with asyncio.timeout(ENGINE_SECONDS):
+        _, writer = await asyncio.open_unix_connection(path)
     writer.close()
     await writer.wait_closed()
 

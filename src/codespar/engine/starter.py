@@ -54,7 +54,8 @@ class Starter:
                 await asyncio.sleep(1)
                 continue
             try:
-                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

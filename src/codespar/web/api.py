@@ -367,7 +367,8 @@ async def _stream(
         yield _event("ping", {"at": datetime.now(UTC).isoformat()})
         while True:
             try:
-                notice = await asyncio.wait_for(notices.get(), PING_SECONDS)
+                async with asyncio.timeout(PING_SECONDS):
+                    notice = await notices.get()
             except TimeoutError:
                 yield _event("ping", {"at": datetime.now(UTC).isoformat()})
                 continue

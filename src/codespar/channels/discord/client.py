@@ -261,7 +261,8 @@ class Connection(discord.Client):
             else:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
                 raise asyncio.CancelledError  # stopping: the mark stays before this message
             wait = min(wait * 2, _LONGEST_WAIT)
 

@@ -125,7 +125,8 @@ class GithubChannel:
 
     async def _reached(self) -> Reception:
         try:
-            await asyncio.wait_for(self._started.wait(), self._patience)
+            async with asyncio.timeout(self._patience):
+                await self._started.wait()
         except TimeoutError as error:
             raise NotConnected(
                 "the channel github is not started; the comment is to be brought again"

@@ -95,8 +95,8 @@ class Incoming:
             return known
         user = heard.sender.partition(":")[2]
         try:
-            asking = self._api.web(workspace.token).users_info(user=user)
-            answer = await asyncio.wait_for(asking, _NAME_SECONDS)
+            async with asyncio.timeout(_NAME_SECONDS):
+                answer = await self._api.web(workspace.token).users_info(user=user)
         except (TimeoutError, SlackApiError, aiohttp.ClientError, OSError) as error:
             log.info("slack.name_unknown", error=type(error).__name__)
             return heard.sender_name

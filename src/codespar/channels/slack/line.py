@@ -65,7 +65,8 @@ class Line:
         try:
             # asked for here, because the client's own `connect` tries for ever, even with a refused token
             client.wss_uri = await client.issue_new_wss_url()
-            await asyncio.wait_for(client.connect(), _CONNECT_SECONDS)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await client.connect()
         except BaseException:
             await client.close()
             raise
