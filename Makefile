@@ -12,6 +12,8 @@ override ONLY := $(value ONLY)
 export REPO TASK KEEP ONLY UPGRADE
 PYTHON ?= python3
 export PYTHON
+# Tests wait more than they compute: one process more than there are processors.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,8 +33,8 @@ demo: setup docker ## four tasks at once, from message to pull request; REPO=<pa
 github: setup
 	@scripts/ensure_github.sh
 
-test: setup docker postgres github ## all tests, with Docker, PostgreSQL and the programs that play GitHub
-	@.venv/bin/python -m pytest
+test: setup docker postgres github ## all tests, with Docker, PostgreSQL and the programs that play GitHub; WORKERS=1 runs one after the other
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## format, lint, types, import rules, documents: before every commit
 	@.venv/bin/ruff format --check --quiet . || { echo "some files are not formatted: run make format"; exit 1; }

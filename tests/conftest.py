@@ -5,6 +5,7 @@ Nothing here pretends to be something else, and nothing is skipped for being abs
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -69,8 +70,13 @@ def docker_engine() -> str:
             f"no container engine answers ({asked.stderr.strip()}); start one: scripts/ensure_docker.sh",
             pytrace=False,
         )
-    folder = os.environ.get("CODESPAR_TEST_CACHE", "/var/tmp/codespar-test-cache")
-    built = subprocess.run([sys.executable, "-c", BUILD, folder], capture_output=True, text=True, check=False)
+    folder = Path(os.environ.get("CODESPAR_TEST_CACHE", "/var/tmp/codespar-test-cache"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "building").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # the other processes of this run wait for the same image
+        built = subprocess.run(
+            [sys.executable, "-c", BUILD, str(folder)], capture_output=True, text=True, check=False
+        )
     if built.returncode != 0:
         pytest.fail(
             f"the task image could not be built:\n{built.stdout}{built.stderr[-3000:]}", pytrace=False
