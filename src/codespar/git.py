@@ -7,8 +7,10 @@ submodule recursion, the user's own configuration and prompts are all off; argum
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +54,15 @@ class GitError(CodesparError):
         shown = without_credentials(" ".join(arguments[:6]))
         super().__init__(f"git {shown} ended with {code}: {self.stderr[-2000:]}")
 
+    @property
+    def said(self) -> str:
+        """git's own words on one line, for people; of very many the last."""
+        return " ".join(self.stderr.split())[-600:]
+
+
+class OutputTooLarge(GitError):
+    """git printed more than was to be read of it, and was ended."""
+
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment git runs in: ours alone, whatever the caller's configuration says."""
@@ -83,8 +94,10 @@ async def run_bytes(
     extra_env: Mapping[str, str] | None = None,
     ok_codes: tuple[int, ...] = (0,),
     timeout: float = 600,
+    cap: int | None = None,
 ) -> tuple[int, bytes]:
-    """Run git and return (exit code, stdout). Raises `GitError` for a code outside `ok_codes`, and on timeout (seconds)."""
+    """Run git and return (exit code, stdout). Raises `GitError` for a code outside `ok_codes` and after `timeout` seconds, and
+    `OutputTooLarge` beyond `cap` bytes of output, of which no more are held than that."""
     process = await asyncio.create_subprocess_exec(
         "git",
         *arguments,
@@ -93,21 +106,74 @@ async def run_bytes(
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # what git starts can be ended with it, and finds no terminal to ask at
     )
     try:
         async with asyncio.timeout(timeout):
-            out, err = await process.communicate(stdin)
+            if cap is None:
+                out, err = await process.communicate(stdin)
+            else:
+                out, err = await _communicate(process, stdin, cap)
     except BaseException as error:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await _end(process)
         if isinstance(error, TimeoutError):
             raise GitError(arguments, -1, f"no end after {timeout:.0f} seconds") from error
+        if isinstance(error, _Beyond):
+            raise OutputTooLarge(arguments, -1, f"it printed more than {cap} bytes") from error
         raise
     code = process.returncode or 0
     if code not in ok_codes:
         raise GitError(arguments, code, err.decode(errors="replace"))
     return code, out
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End git, so that it takes its lock files with it: killed, it leaves them, and the repository takes no more changes.
+
+    With it ends what it started: a helper that lived on would hold the pipes, and us, open."""
+    _tell(process, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(2):
+            await process.wait()
+    except TimeoutError:
+        _tell(process, signal.SIGKILL)
+        await process.wait()
+
+
+def _tell(process: asyncio.subprocess.Process, what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, what)
+
+
+class _Beyond(Exception):
+    """There is more output than was to be read."""
+
+
+async def _communicate(
+    process: asyncio.subprocess.Process, stdin: bytes | None, cap: int
+) -> tuple[bytes, bytes]:
+    """`process.communicate` that raises `_Beyond` as soon as stdout has more than `cap` bytes."""
+    assert process.stdout is not None and process.stderr is not None
+    out = bytearray()
+
+    async def read(stdout: asyncio.StreamReader) -> None:
+        while piece := await stdout.read(1 << 16):
+            out.extend(piece)
+            if len(out) > cap:
+                raise _Beyond
+
+    async def write() -> None:
+        if process.stdin is None or stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may end without reading all
+            process.stdin.write(stdin)
+            await process.stdin.drain()
+        process.stdin.close()
+
+    _, _, err = await asyncio.gather(read(process.stdout), write(), process.stderr.read())
+    await process.wait()
+    return bytes(out), err
 
 
 async def run(
@@ -117,7 +183,9 @@ async def run(
     extra_env: Mapping[str, str] | None = None,
     timeout: float = 600,
 ) -> str:
-    """Run git and return its output as text without the last newline. Raises `GitError` when it fails."""
+    """Run git and return its output as text without the last newline; bytes that are no UTF-8 become lone surrogates.
+
+    Raises `GitError` when it fails, and after `timeout` seconds."""
     _, out = await run_bytes(*arguments, cwd=cwd, stdin=stdin, extra_env=extra_env, timeout=timeout)
     return out.decode(errors="surrogateescape").rstrip("\n")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,52 @@ async def test_a_cancellation_that_comes_as_git_ends_is_not_lost(
     assert done and running.cancelled()
 
 
-async def test_git_that_takes_too_long_is_ended_and_says_so() -> None:
+async def test_git_that_takes_too_long_is_ended_with_what_it_started_and_says_so() -> None:
+    begun = time.monotonic()
     with pytest.raises(git.GitError, match="no end after 0 seconds"):
-        await git.run("-c", "alias.nap=!sleep 2", "nap", timeout=0.05)
+        await git.run("-c", "alias.nap=!sleep 20", "nap", timeout=0.05)
+    assert time.monotonic() - begun < 10
+
+
+async def test_output_up_to_the_cap_is_given_and_one_byte_more_is_refused() -> None:
+    given = b"x" * 300_000
+    echo = ("-c", "alias.echo=!cat; echo said >&2", "echo")
+    assert await git.run_bytes(*echo, stdin=given, cap=len(given)) == (0, given)
+    with pytest.raises(git.OutputTooLarge, match="printed more than 299999 bytes"):
+        await git.run_bytes(*echo, stdin=given, cap=len(given) - 1)
+
+
+async def test_git_that_would_print_without_end_is_ended_at_the_cap() -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(git.OutputTooLarge):
+            await git.run_bytes("-c", "alias.flood=!exec yes", "flood", cap=1000)
+
+
+async def test_with_a_cap_a_failure_is_told_in_gits_words_and_input_may_be_left_unread() -> None:
+    with pytest.raises(git.GitError, match="unknown-option") as failed:
+        await git.run_bytes("version", "--unknown-option", stdin=b"x" * 1_000_000, cap=10)
+    assert "unknown-option" in failed.value.said and "\n" not in failed.value.said
+    with pytest.raises(git.GitError, match="no end after 0 seconds"):
+        await git.run_bytes("-c", "alias.nap=!sleep 20", "nap", timeout=0.05, cap=10)
+
+
+async def test_git_that_is_cancelled_while_it_holds_a_lock_takes_the_lock_with_it(tmp_path: Path) -> None:
+    """Else a repository whose server was stopped at that moment could never be changed again."""
+    bare, holding = tmp_path / "bare.git", tmp_path / "holding"
+    await git.run("init", "--quiet", "--bare", str(bare))
+    tree = (await git.run("mktree", cwd=bare, stdin=b"")).strip()
+    commit = await git.run(
+        "-c", "user.name=a", "-c", "user.email=a@example.org", "commit-tree", "-m", "x", tree, cwd=bare
+    )
+    hook = bare / "hooks" / "reference-transaction"  # runs while the ref is locked
+    hook.write_text(f"#!/bin/sh\nexec >/dev/null 2>&1\ntouch {holding}\nexec sleep 5\n")
+    hook.chmod(0o755)
+    change = ("-c", f"core.hooksPath={bare / 'hooks'}", "update-ref", "refs/heads/main", commit)
+    changing = asyncio.create_task(git.run(*change, cwd=bare))
+    async with asyncio.timeout(10):
+        while not holding.exists() or not list(bare.rglob("*.lock")):  # noqa: ASYNC110 - git tells nobody
+            await asyncio.sleep(0.01)
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+    assert list(bare.rglob("*.lock")) == []

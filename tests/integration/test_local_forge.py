@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -188,3 +190,22 @@ async def test_the_base_branch_may_move_between_tasks(
     )
     await forge.merge(1, method=MergeMethod.SQUASH, head_commit=pull.head_commit, author="G", at=AT)
     assert (await forge.sync())[1] != before
+
+
+async def test_lock_files_that_a_power_cut_left_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, remote: Path, forge: LocalForge
+) -> None:
+    await forge.sync()
+    left = [forge.base / "HEAD.lock", forge.full / "packed-refs.lock", forge.full / "refs" / "heads" / "a.lock"]
+    used = forge.full / "shallow.lock"
+    for lock in (*left, used):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    for lock in left:
+        os.utime(lock, (time.time() - 120, time.time() - 120))
+    sh(remote, "branch", "-q", "next")
+    sh(remote, "symbolic-ref", "HEAD", "refs/heads/next")
+    after = LocalForge(forge.folder, str(remote))
+    assert (await after.sync())[0] == "next"
+    assert not any(lock.exists() for lock in left)
+    assert used.exists()

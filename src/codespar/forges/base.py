@@ -300,6 +300,10 @@ class Forge(Protocol):
         """One file of a commit that is here, or None where it is not there. At most 1 MiB, else ForgeError."""
         ...
 
+    async def paths(self, commit: str) -> list[str]:
+        """All files of a commit that is here, in git's order."""
+        ...
+
     async def fetch_pull(self, number: int) -> PullRequest:
         """The pull request as it is now, with the commits of its head and base brought here, so that `diff`, `patch`, `changes` and
         `read_file` know them; `base_commit` is the merge base. Raises `PullRequestNotFound`, `Gone` when its commits are not there."""
@@ -430,7 +434,7 @@ class Forge(Protocol):
         ...
 
     async def issue(self, number: int) -> Issue:
-        """One issue. Raises `Gone`."""
+        """One issue. Raises `Gone`, and `NotSupported` where the host has no issues."""
         ...
 
     async def runs(

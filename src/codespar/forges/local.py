@@ -11,24 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 from codespar import git
-from codespar.forges.base import (
-    Conflict,
-    MergeMethod,
-    NotMergeable,
-    PullRequest,
-    PullState,
-)
-from codespar.forges.mirror import Mirror, conflicts_of
-from codespar.forges.records import PullRecords
+from codespar.forges.base import Conflict, MergeMethod, NotMergeable, PullRequest, PullState
+from codespar.forges.mirror import conflicts_of
+from codespar.forges.records import PullBrief
 from codespar.forges.told import Told
 
 
-class LocalForge(Told, Mirror):
+class LocalForge(Told):
     """`Forge` over a path or URL that git understands."""
-
-    def __init__(self, folder: Path, source: str) -> None:
-        super().__init__(folder, source)
-        self._records = PullRecords(self.full)
 
     # pull requests
 
@@ -66,16 +56,16 @@ class LocalForge(Told, Mirror):
                 updated_at=at,
             )
 
-        def is_ours(pull: PullRequest) -> bool:
+        def is_ours(pull: PullBrief) -> bool:
             return pull.branch == branch and (pull.state is PullState.OPEN or pull.head_commit == commit)
 
-        return await self._records.add(is_ours, make)
+        return await self._pulls.add(is_ours, make)
 
     async def get_pull(self, number: int) -> PullRequest:
-        return await self._records.get(number)
+        return await self._pulls.get(number)
 
     async def list_pulls(self, state: PullState | None = None) -> list[PullRequest]:
-        return [pull for pull in await self._records.all() if state in (None, pull.state)]
+        return await self._pulls.find(lambda pull: state in (None, pull.state))
 
     async def fetch_pull(self, number: int) -> PullRequest:
         """As it is at the remote: somebody may have pushed to its branch, or taken it away."""
@@ -90,7 +80,7 @@ class LocalForge(Told, Mirror):
                 raise NotMergeable(f"PR #{number} is merged and cannot be closed")
             return pull.evolve(state=PullState.CLOSED, updated_at=at)
 
-        return await self._records.change(number, "closed", change, at)
+        return await self._pulls.change(number, "closed", change, at)
 
     async def merge(
         self, number: int, *, method: MergeMethod, head_commit: str, author: str, at: datetime
@@ -113,7 +103,7 @@ class LocalForge(Told, Mirror):
         if merged != tip:
             await self.send(f"{merged}:refs/heads/{branch}")
         await self.sync()
-        return await self._records.change(
+        return await self._pulls.change(
             number,
             "merged",
             lambda one: one.evolve(state=PullState.MERGED, merge_commit=merged, updated_at=at),

@@ -1,23 +1,27 @@
 """One repository as git knows it: the default branch's history, what else was fetched, and the commits that are ours.
 
 `base.git` holds the default branch's history alone and is what tasks may see. `forge.git` borrows its objects and holds everything else.
-Patches are applied in a throw-away index: no work tree, so no hooks, filters or links are ever in force. Never touches a work tree of the
-user's, and never writes a credential anywhere but, for a URL that was given with one, a file that its owner alone reads.
+Never touches a work tree of the user's, and never writes a credential anywhere but, for a URL that was given with one, a file that its owner
+alone reads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from codespar import git
+from codespar.config.private import write_private
 from codespar.domain.builds import BuildJob, CommitLine, Run
 from codespar.forges.base import (
     Conflict,
@@ -25,17 +29,17 @@ from codespar.forges.base import (
     ForgeError,
     NotSupported,
     PastCommit,
-    PatchRefused,
     PullRequest,
     PushRefused,
     RepositoryUnusable,
 )
+from codespar.forges.patches import apply_patch
 
+log = structlog.get_logger(__name__)
 _SOURCE = "source"  # the file that keeps a URL with credentials, for its owner alone
-_MODES = {"100644", "100755", "120000", "000000"}
-_MAX_FILE = 1024**2
+_MAX_FILE = 1024**2  # bytes
 MOST_DIFF = 64 * 1024**2  # bytes
-_PLAIN = ("--no-ext-diff", "--no-textconv")
+_LEFT_BEHIND = 60.0  # seconds after which a lock file that was there before us is nobody's any more
 Access = Callable[[], Awaitable[Mapping[str, str]]]  # what git needs in its environment to be let in
 
 
@@ -61,6 +65,7 @@ class Mirror:
         self._access = access
         self._lock = asyncio.Lock()
         self._branch = ""
+        self._opened, self._lock_looks = time.monotonic(), 0
 
     @property
     def base_repository(self) -> Path:
@@ -78,38 +83,30 @@ class Mirror:
 
     async def sync(self) -> tuple[str, str]:
         async with self._lock:
+            await self._remove_left_locks()
             branch, commit = await self._remote_head()
             await self._create("sha256" if len(commit) == 64 else "sha1")
-            known = (
-                await self._try(
-                    "rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", cwd=self.base
-                )
-            ) or ""
+            ref = f"refs/heads/{branch}"
+            known = await self._try("rev-parse", "--verify", "-q", f"{ref}^{{commit}}", cwd=self.base)
             if known != commit:
-                refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
-                try:
-                    # a shallow clone is worked on as it is: its oldest commits simply have no parents here
-                    await git.run(
-                        "fetch",
-                        "--quiet",
-                        "--no-tags",
-                        "--update-shallow",
-                        self.source,
-                        refspec,
-                        cwd=self.base,
-                        extra_env=await self._access(),
-                    )
-                except git.GitError as error:
-                    raise RepositoryUnusable(
-                        f"{self.shown} cannot be fetched: {clean(error.stderr)}"
-                    ) from error
-                commit = await git.run("rev-parse", f"refs/heads/{branch}", cwd=self.base)
+                await self._fetch(self.base, f"+{ref}:{ref}", self.shown)
+                commit = await git.run("rev-parse", ref, cwd=self.base)
                 if (shallow := self.base / "shallow").exists():
                     shutil.copyfile(shallow, self.full / "shallow")
             if self._branch != branch:
-                await git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=self.base)
+                await git.run("symbolic-ref", "HEAD", ref, cwd=self.base)
                 self._branch = branch
             return branch, commit
+
+    async def _remove_left_locks(self) -> None:
+        """Lock files of a git that ended with its machine or container: while they lie there, nothing can be written.
+
+        Looked for at first, and once more when all that lay there at our start are old enough to be known for that."""
+        if self._lock_looks == 2 or (self._lock_looks == 1 and time.monotonic() - self._opened < _LEFT_BEHIND):
+            return
+        self._lock_looks += 1
+        if removed := await asyncio.to_thread(_remove_left_locks, (self.base, self.full)):
+            log.warning("forge.locks_left_behind", repository=self.shown, removed=removed)
 
     async def _remote_head(self) -> tuple[str, str]:
         try:
@@ -123,7 +120,7 @@ class Mirror:
                     "run CodeSpar as its owner, give it to this user (chown -R), or link it by an ssh:// or https:// URL"
                 ) from error
             raise RepositoryUnusable(
-                f"{self.shown} is not a git repository that can be reached: {clean(error.stderr)}. "
+                f"{self.shown} is not a git repository that can be reached: {error.said}. "
                 "Check the path or URL in codespar.yaml and this user's access to it."
             ) from error
         named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told, re.MULTILINE)
@@ -137,7 +134,7 @@ class Mirror:
         return named[1], at[1]
 
     async def _why_no_head(self) -> str:
-        told = await self._asked("--heads")
+        told = await self._ls_remote("--heads")
         if heads := re.findall(r"\trefs/heads/(\S+)", told):
             return (
                 f"HEAD of {self.shown} names a branch that does not exist; it has {', '.join(heads[:5])}. "
@@ -147,7 +144,7 @@ class Mirror:
 
     async def _create(self, object_format: str) -> None:
         if self.source != self.shown:
-            self._keep_source()
+            await asyncio.to_thread(self._keep_source)
         alternates = self.full / "objects" / "info" / "alternates"
         if alternates.exists():  # the last thing that is made: a server that was killed before goes on here
             return
@@ -169,11 +166,7 @@ class Mirror:
         path = self.folder / _SOURCE
         if path.exists() and path.read_text().strip() == self.source:
             return
-        unfinished = path.with_suffix(".part")
-        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(self.source + "\n")
-        unfinished.replace(path)
+        write_private(path, self.source + "\n")
 
     async def read_file(self, commit: str, path: str) -> bytes | None:
         entry = await git.run("ls-tree", "-l", commit, "--", path, cwd=self.full)
@@ -186,56 +179,21 @@ class Mirror:
             raise ForgeError(f"{path} of {commit[:12]} has {size} bytes; at most {_MAX_FILE} are read")
         return (await git.run_bytes("cat-file", "blob", blob, cwd=self.full))[1]
 
+    async def paths(self, commit: str) -> list[str]:
+        _, out = await git.run_bytes(
+            "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, cwd=self.full
+        )
+        return out.decode(errors="replace").split("\0")[:-1]
+
     # changes
 
     async def import_patch(
         self, *, base_commit: str, patch: bytes, branch: str, message: str, author: str, at: datetime
     ) -> str:
-        with tempfile.TemporaryDirectory(prefix="index-", dir=self.folder) as scratch:
-            env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
-            await git.run("read-tree", base_commit, cwd=self.full, extra_env=env)
-            try:
-                await git.run(
-                    "apply",
-                    "--cached",
-                    "--binary",
-                    "--whitespace=nowarn",
-                    "-",
-                    cwd=self.full,
-                    stdin=patch,
-                    extra_env=env,
-                )
-            except git.GitError as error:
-                raise PatchRefused(
-                    f"it does not apply to {base_commit[:12]}: {clean(error.stderr)}"
-                ) from error
-            tree = await git.run("write-tree", cwd=self.full, extra_env=env)
-        await self._refuse_tricks(base_commit, tree)
+        tree = await apply_patch(self.full, base_commit, patch, scratch=self.folder)
         commit = await git.commit_tree(self.full, tree, [base_commit], message, author, at)
         await git.run("update-ref", f"refs/heads/{branch}", commit, cwd=self.full)
         return commit
-
-    async def _refuse_tricks(self, base: str, tree: str) -> None:
-        _, raw = await git.run_bytes("diff-tree", "-r", "-z", "--no-renames", base, tree, cwd=self.full)
-        parts = raw.split(b"\0")
-        if len(parts) < 2:
-            raise PatchRefused("it changes nothing")
-        for head, name in zip(parts[0::2], parts[1::2], strict=False):
-            _old, mode, _from, blob, _status = head.decode().lstrip(":").split()
-            path = name.decode(errors="surrogateescape")
-            if mode not in _MODES:
-                raise PatchRefused(f"{path} would become a submodule or an unknown kind of entry ({mode})")
-            pieces = path.split("/")
-            if path.startswith("/") or any(piece.lower() in (".git", "..", ".", "") for piece in pieces):
-                raise PatchRefused(f"{path} is not a path a change may have")
-            if path == ".gitmodules" and mode != "000000":
-                raise PatchRefused("it changes .gitmodules: submodules are added by people")
-            if mode == "120000":
-                target = (await git.run_bytes("cat-file", "blob", blob, cwd=self.full))[1].decode(
-                    errors="replace"
-                )
-                if _leaves_tree(pieces[:-1], target):
-                    raise PatchRefused(f"{path} would be a link out of the repository ({target[:100]})")
 
     async def push(self, *, branch: str, commit: str) -> None:
         ref = f"refs/heads/{branch}"
@@ -243,7 +201,7 @@ class Mirror:
             there = await self._asked(ref)
         except RepositoryUnusable as error:
             raise PushRefused(f"{branch} was not pushed: {error}") from error
-        if there and there.split()[0] == commit:
+        if there == commit:
             return
         if there:
             raise PushRefused(
@@ -266,78 +224,44 @@ class Mirror:
             )
         except git.GitError as error:
             raise PushRefused(
-                f"{self.shown} refused the push of {refspec.split(':')[-1]}: {clean(error.stderr)}. The commit is kept; settle it there, then retry."
+                f"{self.shown} refused the push of {refspec.split(':')[-1]}: {error.said}. The commit is kept; settle it there, then retry."
             ) from error
 
     async def diff(self, base_commit: str, head: str) -> str:
-        raw = await self._bounded(MOST_DIFF, "diff", *_PLAIN, f"{base_commit}...{head}")
-        return raw.decode(errors="replace")
+        return (await self._diff(base_commit, head, cap=MOST_DIFF)).decode(errors="replace")
 
     async def patch(self, base_commit: str, head: str, cap: int) -> bytes:
-        return await self._bounded(
-            cap, "diff", *_PLAIN, "--binary", "--full-index", f"{base_commit}...{head}"
-        )
-
-    async def _bounded(self, cap: int, *arguments: str) -> bytes:
-        """What git prints, if it is at most `cap` bytes. Raises `ForgeError`, and ends git, when it is more."""
-        process = await asyncio.create_subprocess_exec(
-            "git",
-            *arguments,
-            cwd=self.full,
-            env=git.environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None and process.stderr is not None
-        pieces: list[bytes] = []
-        size = 0
-        told = asyncio.create_task(process.stderr.read())
-        try:
-            while piece := await process.stdout.read(1 << 20):
-                pieces.append(piece)
-                size += len(piece)
-                if size > cap:
-                    raise TooLarge(f"the change is larger than {cap // 1024**2} MiB as a diff")
-            if await process.wait() != 0:
-                said = clean((await told).decode(errors="replace"))
-                raise ForgeError(f"git could not compare what was asked for: {said}")
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            told.cancel()
-            await asyncio.gather(told, return_exceptions=True)
-        return b"".join(pieces)
+        return await self._diff(base_commit, head, "--binary", "--full-index", cap=cap)
 
     async def changes(self, base_commit: str, head: str) -> list[FileChange]:
-        try:
-            _, out = await git.run_bytes(
-                "diff",
-                "--no-renames",
-                "--numstat",
-                "-z",
-                "--no-ext-diff",
-                f"{base_commit}...{head}",
-                cwd=self.full,
-            )
-        except git.GitError as error:
-            raise ForgeError(
-                f"{base_commit[:12]} and {head[:12]} cannot be compared: {clean(error.stderr)}"
-            ) from error
+        raw = await self._diff(base_commit, head, "--no-renames", "--numstat", "-z")
         found: list[FileChange] = []
-        for entry in out.decode(errors="surrogateescape").split("\0"):
+        for entry in raw.decode(errors="surrogateescape").split("\0"):
             if entry:
                 added, removed, path = entry.split("\t", 2)
-                shown = path.encode(errors="surrogateescape").decode(errors="replace")
-                found.append(FileChange(path=shown, additions=_number(added), deletions=_number(removed)))
+                found.append(
+                    FileChange(path=_shown(path), additions=_number(added), deletions=_number(removed))
+                )
         return found
+
+    async def _diff(self, base_commit: str, head: str, *options: str, cap: int | None = None) -> bytes:
+        """What `git diff` prints from the merge base to `head`. Raises `TooLarge` beyond `cap` bytes, and `ForgeError`."""
+        wanted = ("diff", "--no-ext-diff", "--no-textconv", *options, f"{base_commit}...{head}")
+        try:
+            return (await git.run_bytes(*wanted, cwd=self.full, cap=cap))[1]
+        except git.OutputTooLarge as error:
+            most = (cap or 0) // 1024**2
+            raise TooLarge(f"the change is larger than {most} MiB as a diff") from error
+        except git.GitError as error:
+            raise ForgeError(
+                f"{base_commit[:12]} and {head[:12]} cannot be compared: {error.said}"
+            ) from error
 
     # history
 
     async def log(self, older: str | None, newer: str, limit: int) -> list[CommitLine]:
         span = f"{older}..{newer}" if older else newer
-        out = await self._try("log", f"-{limit}", "--format=%H%x00%an%x00%s", span, "--", cwd=self.full) or ""
+        out = await self._try("log", f"-{limit}", "--format=%H%x00%an%x00%s", span, "--") or ""
         lines = (line.split("\0") for line in out.splitlines())
         return [
             CommitLine(commit=_shown(line[0]), author=_shown(line[1]), title=_shown(line[2]))
@@ -379,16 +303,16 @@ class Mirror:
         return found
 
     async def behind(self, older: str, newer: str) -> int | None:
-        counted = await self._try("rev-list", "--count", f"{older}..{newer}", "--", cwd=self.full)
+        counted = await self._try("rev-list", "--count", f"{older}..{newer}", "--")
         return int(counted) if counted else None
 
     async def merge_base(self, one: str, other: str) -> str | None:
         """The newest commit that both have, or None where they have none in common."""
-        return await self._try("merge-base", one, other, cwd=self.full)
+        return await self._try("merge-base", one, other)
 
     async def knows(self, commit: str) -> bool:
         """Whether the commit is here."""
-        return await self._try("cat-file", "-e", f"{commit}^{{commit}}", cwd=self.full) is not None
+        return await self._try("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
     async def report_run(self, run: Run, jobs: Sequence[BuildJob], logs: dict[str, bytes]) -> Run:
         raise NotSupported(
@@ -396,7 +320,7 @@ class Mirror:
         )
 
     async def branches(self) -> dict[str, str]:
-        told = await self._asked("--heads")
+        told = await self._ls_remote("--heads")
         return {
             name: commit
             for commit, name in re.findall(r"^([0-9a-f]{40,64})\trefs/heads/(\S+)$", told, re.MULTILINE)
@@ -413,23 +337,17 @@ class Mirror:
             await self.sync()
         if not await self._asked(remote):
             return None
-        try:
-            await git.run(
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--no-write-fetch-head",
-                "--update-shallow",
-                self.source,
-                f"+{remote}:{local}",
-                cwd=self.full,
-                extra_env=await self._access(),
-            )
-        except git.GitError as error:
-            raise RepositoryUnusable(
-                f"{remote} of {self.shown} cannot be fetched: {clean(error.stderr)}"
-            ) from error
+        await self._fetch(self.full, f"+{remote}:{local}", f"{remote} of {self.shown}")
         return await git.run("rev-parse", f"{local}^{{commit}}", cwd=self.full)
+
+    async def _fetch(self, into: Path, refspec: str, what: str) -> None:
+        """Fetch one refspec of the remote. Raises `RepositoryUnusable`, which names `what`."""
+        # a shallow clone is worked on as it is: its oldest commits simply have no parents here
+        wanted = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow")
+        try:
+            await git.run(*wanted, self.source, refspec, cwd=into, extra_env=await self._access())
+        except git.GitError as error:
+            raise RepositoryUnusable(f"{what} cannot be fetched: {error.said}") from error
 
     async def collisions(self, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
         """Both merged as a tree; or None, and the paths that conflict."""
@@ -446,23 +364,24 @@ class Mirror:
         tree, *paths = out.decode(errors="replace").splitlines()
         return (tree, ()) if code == 0 else (None, tuple(sorted({path for path in paths if path})))
 
-    async def _asked(self, pattern: str) -> str:
-        """What the remote says of its references: those of a name, or with `--heads` its branches. Raises `RepositoryUnusable`."""
-        asked = ("--heads", self.source) if pattern == "--heads" else (self.source, pattern)
-        try:
-            told = await git.run("ls-remote", *asked, timeout=60, extra_env=await self._access())
-        except git.GitError as error:  # no answer is not "there is none"
-            raise RepositoryUnusable(f"{self.shown} does not answer: {clean(error.stderr)}") from error
-        if pattern == "--heads":
-            return told
+    async def _asked(self, ref: str) -> str:
+        """What the remote's reference of that whole name points at; empty where there is none. Raises `RepositoryUnusable`."""
         # git takes a name for the end of one: `refs/heads/x` is also found as `refs/heads/refs/heads/x`
-        return "\n".join(line for line in told.splitlines() if line.partition("\t")[2] == pattern)
+        told = (line.partition("\t") for line in (await self._ls_remote(pattern=ref)).splitlines())
+        return next((commit for commit, _, name in told if name == ref), "")
 
-    async def _try(
-        self, *arguments: str, cwd: Path | None = None, extra_env: Mapping[str, str] | None = None
-    ) -> str | None:
+    async def _ls_remote(self, *options: str, pattern: str = "") -> str:
+        """The remote's references as lines `<commit>\\t<name>`. Raises `RepositoryUnusable`: no answer is not "there is none"."""
+        asked = (*options, self.source, pattern) if pattern else (*options, self.source)
         try:
-            return await git.run(*arguments, cwd=cwd, extra_env=extra_env)
+            return await git.run("ls-remote", *asked, timeout=60, extra_env=await self._access())
+        except git.GitError as error:
+            raise RepositoryUnusable(f"{self.shown} does not answer: {error.said}") from error
+
+    async def _try(self, *arguments: str, cwd: Path | None = None) -> str | None:
+        """What git prints in `cwd`, else the whole repository; None where it refuses."""
+        try:
+            return await git.run(*arguments, cwd=cwd or self.full)
         except git.GitError:
             return None
 
@@ -494,22 +413,6 @@ def _kept_source(folder: Path, shown: str) -> str:
     return kept if git.without_credentials(kept) == shown else shown
 
 
-def clean(stderr: str) -> str:
-    """git's own words on one line, without credentials."""
-    return git.without_credentials(" ".join(stderr.split()))[-600:]
-
-
-def _leaves_tree(folder: Sequence[str], target: str) -> bool:
-    if target.startswith("/"):
-        return True
-    depth = len(folder)
-    for piece in target.split("/"):
-        depth += {"..": -1, ".": 0, "": 0}.get(piece, 1)
-        if depth < 0:
-            return True
-    return False
-
-
 def _number(text: str) -> int:
     return int(text) if text.isdigit() else 0
 
@@ -517,3 +420,17 @@ def _number(text: str) -> int:
 def _shown(text: str) -> str:
     """git's bytes as text that every reader takes."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _remove_left_locks(repositories: Sequence[Path]) -> list[str]:
+    removed: list[str] = []
+    for repository in repositories:
+        for folder, folders, files in os.walk(repository):
+            if Path(folder) == repository:
+                folders[:] = [name for name in folders if name != "objects"]
+            for path in (Path(folder, name) for name in files if name.endswith(".lock")):
+                with contextlib.suppress(FileNotFoundError):  # whose it was is done with it
+                    if time.time() - path.lstat().st_mtime > _LEFT_BEHIND:
+                        path.unlink()
+                        removed.append(str(path.relative_to(repository.parent)))
+    return removed

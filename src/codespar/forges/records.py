@@ -1,62 +1,75 @@
 """What the embedded forge keeps in git: pull requests under refs/codespar/pulls/<n>, one commit chain a pull request, whose tree is `pull.json`;
 builds under refs/codespar/runs/<id> and what is said of commits under refs/codespar/commits/<commit>, alike.
 
-The chain is the record's whole history. Numbers and changes are settled by compare-and-swap on the reference, so that several writers can
-never lose each other's, and each change has a key under which it is made once.
+Numbers and changes are settled by compare-and-swap on the reference, so that several writers can never lose each other's, and each change has
+a key under which it is made once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import heapq
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codespar import git
 from codespar.domain.base import short_id
 from codespar.domain.builds import BuildJob, Run
-from codespar.forges.base import Check, ForgeError, Gone, PullRequest, PullRequestNotFound
+from codespar.forges.base import Check, ForgeError, Gone, PullRequest, PullRequestNotFound, PullState
+from codespar.forges.documents import RACES, REFS, Document, Shelf, put_document, read_document
 
-PULLS = "refs/codespar/pulls"
-RUNS = "refs/codespar/runs"
-COMMITS = "refs/codespar/commits"
-KEPT_RUNS = 500  # the newest
-RACES = 20  # how often a lost compare-and-swap is tried again
+PULLS = f"{REFS}/pulls"
+RUNS = f"{REFS}/runs"
+COMMITS = f"{REFS}/commits"
+KEPT_RUNS = 500  # the newest, which are all that is shown and looked at
+_PULL, _RUN, _COMMIT = "pull.json", "run.json", "commit.json"
+
+
+class PullBrief(NamedTuple):
+    """What pull requests are found by."""
+
+    number: int
+    state: PullState
+    branch: str
+    head_commit: str
 
 
 class PullRecords:
-    """The records in one bare repository. `repository` need not exist yet: then there are none."""
+    """The pull requests in one bare repository. `repository` need not exist yet: then there are none.
+
+    A document is `{"pull": the pull request as on the wire, "keys": [the keys of the changes that were made]}`.
+    """
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
+        self._shelf = Shelf(repository, PULLS, _PULL, _pull_brief, _pull_of)
 
-    async def all(self) -> list[PullRequest]:
-        """Every pull request, newest first."""
-        found = await _read_all(self._repository, PULLS, "pull.json")
-        pulls = await asyncio.to_thread(
-            lambda: [PullRequest.model_validate(record["pull"]) for record in found]
-        )
-        return sorted(pulls, key=lambda pull: -pull.number)
+    async def briefs(self) -> list[PullBrief]:
+        """What there is, in no order."""
+        return list((await self._shelf.briefs()).values())
+
+    async def find(self, wanted: Callable[[PullBrief], bool]) -> list[PullRequest]:
+        """The pull requests that are `wanted`, newest first."""
+        found = [(brief.number, tip) for tip, brief in (await self._shelf.briefs()).items() if wanted(brief)]
+        return await self._shelf.wholes([tip for _, tip in sorted(found, reverse=True)])
 
     async def get(self, number: int) -> PullRequest:
         """One pull request. Raises `PullRequestNotFound`."""
-        record, _ = await self._read(number)
-        return PullRequest.model_validate(record["pull"])
+        return _pull_of((await self._document(number)).content)
 
     async def add(
-        self, known: Callable[[PullRequest], bool], make: Callable[[int], PullRequest]
+        self, known: Callable[[PullBrief], bool], make: Callable[[int], PullRequest]
     ) -> PullRequest:
-        """The one that is `known` already, or a new one under the next number."""
+        """The newest that is `known` already, or a new one under the next number."""
         for _ in range(RACES):
-            there = await self.all()
-            for pull in there:
-                if known(pull):
-                    return pull
-            pull = make(max((pull.number for pull in there), default=0) + 1)
-            if await self._write(pull.number, {"pull": pull.wire(), "keys": []}, None, pull.created_at):
+            # one look for both: else somebody's could come in between, and be neither found nor in our number's way
+            there = await self.briefs()
+            if found := max((brief.number for brief in there if known(brief)), default=0):
+                return await self.get(found)
+            pull = make(max((brief.number for brief in there), default=0) + 1)
+            if await self._put(pull, [], None, pull.created_at):
                 return pull
         raise ForgeError("no pull request number could be had: too many are opened at once; retry")
 
@@ -65,99 +78,124 @@ class PullRecords:
     ) -> PullRequest:
         """Change one, once under each `key`. Raises `PullRequestNotFound`, and whatever `change` raises."""
         for _ in range(RACES):
-            record, tip = await self._read(number)
-            pull = PullRequest.model_validate(record["pull"])
-            if key in record["keys"]:
+            document = await self._document(number)
+            pull, keys = _pull_of(document.content), document.content["keys"]
+            if key in keys:
                 return pull
             changed = change(pull)
-            body = {"pull": changed.wire(), "keys": [*record["keys"], key]}
-            if await self._write(number, body, tip, at):
+            if await self._put(changed, [*keys, key], document.tip, at):
                 return changed
         raise ForgeError(f"PR #{number} is being changed by too many at once; retry")
 
-    async def _read(self, number: int) -> tuple[dict[str, Any], str]:
-        tip = await _tip(self._repository, f"{PULLS}/{number}")
-        if not tip:
+    async def _document(self, number: int) -> Document:
+        document = await read_document(self._repository, f"{PULLS}/{number}", _PULL)
+        if document is None:
             raise PullRequestNotFound(f"there is no pull request #{number}")
-        return json.loads(await git.run("cat-file", "blob", f"{tip}:pull.json", cwd=self._repository)), tip
+        return document
 
-    async def _write(self, number: int, record: dict[str, Any], before: str | None, at: datetime) -> bool:
-        """Write the record's next state if its last one is still `before`. False when another writer was faster."""
-        text = json.dumps(record, ensure_ascii=False, indent=1).encode()
-        ref = f"{PULLS}/{number}"
-        return await _put(self._repository, ref, {"pull.json": text}, before, at)
+    async def _put(self, pull: PullRequest, keys: list[str], before: str | None, at: datetime) -> bool:
+        content = {"pull": pull.wire(), "keys": keys}
+        ref = f"{PULLS}/{pull.number}"
+        return await put_document(self._repository, ref, _PULL, content, before=before, at=at)
+
+
+class RunBrief(NamedTuple):
+    """What runs are found by, in their order."""
+
+    started_at: datetime
+    id: str
+    branch: str
+    commit: str
 
 
 class BuildRecords:
-    """The runs that were reported, each with its jobs and their logs."""
+    """The runs that were reported, each with its jobs and their logs. `repository` need not exist yet.
+
+    A document is `{"run": …, "jobs": […]}`, both as on the wire; beside it is a file `<job>.log` a job that has one.
+    """
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
+        self._shelf = Shelf(repository, RUNS, _RUN, _run_brief, _run_of)
 
-    async def all(self) -> list[Run]:
-        """The newest attempt of every run, newest first."""
-        found = [
-            Run.model_validate(record["run"])
-            for record in await _read_all(self._repository, RUNS, "run.json")
-        ]
-        return sorted(found, key=lambda run: (run.started_at, run.id), reverse=True)[:KEPT_RUNS]
+    async def find(self, branch: str | None = None, commit: str | None = None) -> list[Run]:
+        """The newest attempt of each of the newest runs, as far as they are of that branch and commit; newest first."""
+        briefs = await self._shelf.briefs()
+        newest = heapq.nlargest(KEPT_RUNS, ((brief, tip) for tip, brief in briefs.items()))
+        return await self._shelf.wholes(
+            [
+                tip
+                for brief, tip in newest
+                if branch in (None, brief.branch) and commit in (None, brief.commit)
+            ]
+        )
 
     async def save(self, run: Run, jobs: Sequence[BuildJob], logs: dict[str, bytes]) -> Run:
-        """Keep a run. What is known already of it and is newer stays."""
-        ref = f"{RUNS}/{_named(run.id)}"
-        record = {"run": run.wire(), "jobs": [job.wire() for job in jobs]}
-        files = {"run.json": json.dumps(record, ensure_ascii=False, indent=1).encode()}
-        files |= {f"{_named(job)}.log": log for job, log in logs.items()}
+        """Keep a run, with `logs` by the jobs' ids. Returns what is known of it now: what is known already and not older stays."""
+        content = {"run": run.wire(), "jobs": [job.wire() for job in jobs]}
+        beside = {_log_file(job): log for job, log in logs.items()}
         for _ in range(RACES):
-            before = await _tip(self._repository, ref)
-            if before:
-                known = Run.model_validate((await self._record(run.id))["run"])
+            document = await read_document(self._repository, _run_ref(run.id), _RUN)
+            if document is not None:
+                known = _run_of(document.content)
                 if (known.attempt, known.updated_at) >= (run.attempt, run.updated_at):
                     return known
-            if await _put(self._repository, ref, files, before, run.updated_at):
+            before = document.tip if document else None
+            if await put_document(
+                self._repository,
+                _run_ref(run.id),
+                _RUN,
+                content,
+                before=before,
+                at=run.updated_at,
+                beside=beside,
+            ):
                 return run
         raise ForgeError(f"run {run.id} is being changed by too many at once; retry")
 
-    async def jobs(self, run: str, attempt: int) -> list[BuildJob]:
-        record = await self._record(run)
-        return [BuildJob.model_validate(job) for job in record["jobs"]]
+    async def jobs(self, run: str) -> list[BuildJob]:
+        """The jobs of a run's newest attempt. Raises `Gone`."""
+        document = await read_document(self._repository, _run_ref(run), _RUN)
+        if document is None:
+            raise Gone(f"there is no run {run}")
+        return [BuildJob.model_validate(job) for job in document.content["jobs"]]
 
     async def log(self, run: str, job: str) -> bytes:
-        """Raises `Gone`."""
-        file = f"{RUNS}/{_named(run)}:{_named(job)}.log"
+        """What was reported as a job's log. Raises `Gone`."""
+        file = f"{_run_ref(run)}:{_log_file(job)}"
         code, out = await git.run_bytes("cat-file", "blob", file, cwd=self._repository, ok_codes=(0, 128))
         if code:
             raise Gone(f"no log of job {job} of run {run} was reported")
         return out
 
-    async def _record(self, run: str) -> dict[str, Any]:
-        if not await _tip(self._repository, f"{RUNS}/{_named(run)}"):
-            raise Gone(f"there is no run {run}")
-        return json.loads(
-            await git.run("cat-file", "blob", f"{RUNS}/{_named(run)}:run.json", cwd=self._repository)
-        )
-
 
 class CommitRecords:
-    """Statuses of commits, and comments on them."""
+    """Statuses of commits, and comments on them. `repository` need not exist yet.
+
+    A document is `{"statuses": {name: check as on the wire}, "comments": {id: text}}`.
+    """
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
 
     async def statuses(self, commit: str) -> list[Check]:
-        return [Check.model_validate(one) for one in (await self._read(commit))["statuses"].values()]
+        content, _ = await self._read(commit)
+        return [Check.model_validate(one) for one in content["statuses"].values()]
 
     async def set_status(self, commit: str, check: Check) -> None:
-        def change(record: dict[str, Any]) -> None:
-            record["statuses"][check.name] = check.wire()
+        """Set what `check.name` says of a commit, in the place of what it said before."""
+
+        def change(content: dict[str, Any]) -> None:
+            content["statuses"][check.name] = check.wire()
 
         await self._change(commit, change, check.at)
 
     async def comment(self, commit: str, body: str, key: str) -> str:
+        """Comment on a commit, once under each `key`. Returns the comment's id."""
         id = short_id("comment", f"{commit}:{key}")
 
-        def change(record: dict[str, Any]) -> None:
-            record["comments"].setdefault(id, body)
+        def change(content: dict[str, Any]) -> None:
+            content["comments"].setdefault(id, body)
 
         await self._change(commit, change, datetime.fromtimestamp(0, UTC))
         return id
@@ -165,68 +203,44 @@ class CommitRecords:
     async def _change(self, commit: str, change: Callable[[dict[str, Any]], None], at: datetime) -> None:
         ref = f"{COMMITS}/{_named(commit)}"
         for _ in range(RACES):
-            before = await _tip(self._repository, ref)
-            record = await self._read(commit)
-            change(record)
-            text = json.dumps(record, ensure_ascii=False, indent=1).encode()
-            if await _put(self._repository, ref, {"commit.json": text}, before, at):
+            content, before = await self._read(commit)
+            change(content)
+            if await put_document(self._repository, ref, _COMMIT, content, before=before, at=at):
                 return
         raise ForgeError(f"what is said of {commit[:12]} is being changed by too many at once; retry")
 
-    async def _read(self, commit: str) -> dict[str, Any]:
-        ref = f"{COMMITS}/{_named(commit)}"
-        if not await _tip(self._repository, ref):
-            return {"statuses": {}, "comments": {}}
-        return json.loads(await git.run("cat-file", "blob", f"{ref}:commit.json", cwd=self._repository))
+    async def _read(self, commit: str) -> tuple[dict[str, Any], str | None]:
+        """The content, which the caller may change, and the commit it was read from."""
+        document = await read_document(self._repository, f"{COMMITS}/{_named(commit)}", _COMMIT)
+        return (document.content, document.tip) if document else ({"statuses": {}, "comments": {}}, None)
+
+
+def _pull_of(content: dict[str, Any]) -> PullRequest:
+    return PullRequest.model_validate(content["pull"])
+
+
+def _pull_brief(content: dict[str, Any]) -> PullBrief:
+    pull = content["pull"]
+    return PullBrief(pull["number"], PullState(pull["state"]), pull["branch"], pull["headCommit"])
+
+
+def _run_of(content: dict[str, Any]) -> Run:
+    return Run.model_validate(content["run"])
+
+
+def _run_brief(content: dict[str, Any]) -> RunBrief:
+    run = _run_of(content)
+    return RunBrief(run.started_at, run.id, run.branch, run.commit)
+
+
+def _run_ref(run: str) -> str:
+    return f"{RUNS}/{_named(run)}"
+
+
+def _log_file(job: str) -> str:
+    return f"{_named(job)}.log"
 
 
 def _named(id: str) -> str:
-    """An id as a part of a reference's name."""
+    """An id as a part of a reference's or a file's name."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", id)[:100] or "_"
-
-
-async def _tip(repository: Path, ref: str) -> str | None:
-    if not (repository / "HEAD").exists():
-        return None
-    _, out = await git.run_bytes("rev-parse", "--verify", "-q", ref, cwd=repository, ok_codes=(0, 1))
-    return out.decode().strip() or None
-
-
-async def _read_all(repository: Path, prefix: str, file: str) -> list[dict[str, Any]]:
-    """Every record's document under a prefix, in one call of git."""
-    if not (repository / "HEAD").exists():
-        return []
-    refs = (await git.run("for-each-ref", "--format=%(refname)", prefix, cwd=repository)).split()
-    if not refs:
-        return []
-    asked = "".join(f"{ref}:{file}\n" for ref in refs).encode()
-    _, out = await git.run_bytes("cat-file", "--batch", cwd=repository, stdin=asked)
-    return await asyncio.to_thread(_documents, out)
-
-
-def _documents(out: bytes) -> list[dict[str, Any]]:
-    """What `git cat-file --batch` printed: each object's size at the end of a line, its content, and a line feed."""
-    found: list[dict[str, Any]] = []
-    place = 0
-    while place < len(out):
-        start = out.index(b"\n", place) + 1
-        end = start + int(out[place:start].split()[-1])
-        found.append(json.loads(out[start:end]))
-        place = end + 1
-    return found
-
-
-async def _put(repository: Path, ref: str, files: dict[str, bytes], before: str | None, at: datetime) -> bool:
-    """Make the reference's next commit of these files if its last one is still `before`. False when another writer was faster."""
-    entries: list[str] = []
-    for name, content in sorted(files.items()):
-        _, blob = await git.run_bytes("hash-object", "-w", "--stdin", cwd=repository, stdin=content)
-        entries.append(f"100644 blob {blob.decode().strip()}\t{name}\n")
-    tree = await git.run("mktree", cwd=repository, stdin="".join(entries).encode())
-    parents = [before] if before else []
-    subject = ref.removeprefix("refs/codespar/")
-    commit = await git.commit_tree(repository, tree, parents, f"{subject}\n", "CodeSpar", at)
-    code, _ = await git.run_bytes(
-        "update-ref", ref, commit, before or "", cwd=repository, ok_codes=(0, 1, 128)
-    )
-    return code == 0

@@ -28,7 +28,7 @@ def stand_of(repository: Path) -> str | None:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(Path(entry.path))
                     else:
-                        seen.append(_of(Path(entry.path)))
+                        seen.append(_told(entry.path, entry.stat()))
     except (OSError, ValueError):
         return None
     return hashlib.sha256("\n".join(seen).encode("utf-8", "surrogateescape")).hexdigest()
@@ -51,7 +51,10 @@ def _common(folder: Path) -> Path:
 
 def _of(path: Path) -> str:
     try:
-        found = path.stat()
+        return _told(str(path), path.stat())
     except FileNotFoundError:
         return f"{path} -"
+
+
+def _told(path: str, found: os.stat_result) -> str:
     return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -31,8 +31,9 @@ from codespar.forges.base import (
     Review,
     ReviewDraft,
 )
+from codespar.forges.documents import pack_references
 from codespar.forges.mirror import Mirror
-from codespar.forges.records import BuildRecords, CommitRecords, PullRecords
+from codespar.forges.records import PULLS, RUNS, BuildRecords, CommitRecords, PullBrief, PullRecords
 from codespar.forges.standing import stand_of
 
 NOBODY = "codespar"  # who speaks at the embedded forge: it has no accounts
@@ -41,8 +42,15 @@ NOBODY = "codespar"  # who speaks at the embedded forge: it has no accounts
 class Told(Mirror):
     """The part of the embedded forge that remembers what was said."""
 
-    _records: PullRecords
-    _looked: tuple[str, dict[str, Any]] | None = None  # how all stood before the last look, and its cursor
+    def __init__(self, folder: Path, source: str) -> None:
+        super().__init__(folder, source)
+        self._pulls = PullRecords(self.full)
+        self._builds = BuildRecords(self.full)
+        self._commits = CommitRecords(self.full)
+        self._packs = True
+        self._looked: tuple[str, dict[str, Any]] | None = (
+            None  # how all stood before the last look, its cursor
+        )
 
     async def _brought(self, pull: PullRequest) -> PullRequest:
         """The pull request as it is at the remote, whose branch moved."""
@@ -61,7 +69,7 @@ class Told(Mirror):
             checks = one.checks if one.head_commit == head else ()
             return one.evolve(head_commit=head, base_commit=base, files=files, checks=checks)
 
-        return await self._records.change(pull.number, f"head:{base}:{head}", moved, pull.updated_at)
+        return await self._pulls.change(pull.number, f"head:{base}:{head}", moved, pull.updated_at)
 
     # checks and statuses
 
@@ -70,23 +78,17 @@ class Told(Mirror):
             others = tuple(one for one in pull.checks if one.name != check.name)
             return pull.evolve(checks=(*others, check), updated_at=max(check.at, pull.updated_at))
 
-        return await self._records.change(number, f"check:{check.model_dump_json()}", change, check.at)
+        return await self._pulls.change(number, f"check:{check.model_dump_json()}", change, check.at)
 
     async def checks(self, commit: str) -> list[Check]:
-        found = {check.name: check for check in await CommitRecords(self.full).statuses(commit)}
-        for run in reversed(await BuildRecords(self.full).all()):
-            if run.commit == commit:
-                passed = run.conclusion.good if run.conclusion else None
-                found[run.workflow] = Check(
-                    name=run.workflow,
-                    passed=passed,
-                    at=run.updated_at,
-                    url=run.url,
-                    conclusion=run.conclusion,
-                )
-        for pull in await self._records.all():
-            if pull.head_commit == commit:
-                found |= {check.name: check for check in pull.checks}
+        found = {check.name: check for check in await self._commits.statuses(commit)}
+        for run in reversed(await self._builds.find(commit=commit)):
+            passed = run.conclusion.good if run.conclusion else None
+            found[run.workflow] = Check(
+                name=run.workflow, passed=passed, at=run.updated_at, url=run.url, conclusion=run.conclusion
+            )
+        for pull in await self._pulls.find(lambda one: one.head_commit == commit):
+            found |= {check.name: check for check in pull.checks}
         return list(found.values())
 
     async def required_checks(self, branch: str) -> list[str]:
@@ -99,12 +101,12 @@ class Told(Mirror):
         check = Check(
             name=context, passed=passed, summary=description, url=url, conclusion=state, at=datetime.now(UTC)
         )
-        await CommitRecords(self.full).set_status(commit, check)
+        await self._commits.set_status(commit, check)
 
     # words
 
     async def comment_commit(self, commit: str, body: str, key: str) -> str:
-        return await CommitRecords(self.full).comment(commit, body, key)
+        return await self._commits.comment(commit, body, key)
 
     async def comment(self, number: int, body: str, key: str) -> str:
         at = datetime.now(UTC)
@@ -114,11 +116,11 @@ class Told(Mirror):
             said = Comment(author=NOBODY, body=body, at=at, id=id)
             return pull.evolve(comments=(*pull.comments, said), updated_at=max(at, pull.updated_at))
 
-        await self._records.change(number, f"comment:{key}", change, at)
+        await self._pulls.change(number, f"comment:{key}", change, at)
         return id
 
     async def find_comment(self, number: int, key: str, since: datetime) -> str | None:
-        pull = await self._records.get(number)
+        pull = await self._pulls.get(number)
         return next((one.id for one in pull.comments if one.id == f"{number}.{key}"), None)
 
     async def edit_comment(self, comment: str, body: str) -> None:
@@ -131,7 +133,7 @@ class Told(Mirror):
             return
 
     async def _change_comment(self, id: str, change: Callable[[Comment], Comment | None], what: str) -> None:
-        pull = await self._records.get(_pull_of(id))
+        pull = await self._pulls.get(_pull_of(id))
         if all(one.id != id for one in pull.comments):
             raise Gone(f"there is no comment {id} at PR #{pull.number}")
         at = datetime.now(UTC)
@@ -140,12 +142,12 @@ class Told(Mirror):
             changed = [change(one) if one.id == id else one for one in found.comments]
             return found.evolve(comments=tuple(one for one in changed if one is not None))
 
-        await self._records.change(pull.number, f"edit:{id}:{at.isoformat()}:{what}", put, at)
+        await self._pulls.change(pull.number, f"edit:{id}:{at.isoformat()}:{what}", put, at)
 
     # reviews
 
     async def submit_review(self, number: int, draft: ReviewDraft, key: str) -> PostedReview:
-        pull = await self._records.get(number)
+        pull = await self._pulls.get(number)
         if pull.head_commit != draft.head_commit and all(one.id != key for one in pull.reviews):
             raise NotOnDiff(
                 f"PR #{number} is at {pull.head_commit[:12]} now, not at {draft.head_commit[:12]}"
@@ -186,7 +188,7 @@ class Told(Mirror):
                 updated_at=max(at, found.updated_at),
             )
 
-        known = await self._records.change(number, f"review:{key}", change, at)
+        known = await self._pulls.change(number, f"review:{key}", change, at)
         stands = next((one.verdict for one in known.reviews if one.id == key), draft.verdict.value)
         there = {one.id for one in known.comments}
         ids = tuple(id if id in there else "" for id in ids)  # what was said first stands
@@ -194,7 +196,7 @@ class Told(Mirror):
         return PostedReview(id=key, comments=ids, refused=refused, verdict=ReviewVerdict(stands))
 
     async def resolve(self, number: int, comments: Sequence[str], note: str) -> list[str]:
-        pull = await self._records.get(number)
+        pull = await self._pulls.get(number)
         known = [one.id for one in pull.comments if one.id in comments]
         at = datetime.now(UTC)
         for id in known:
@@ -207,32 +209,28 @@ class Told(Mirror):
                     )
                 )
 
-            await self._records.change(number, f"resolved:{id}", mark, at)
+            await self._pulls.change(number, f"resolved:{id}", mark, at)
         return known
 
     async def issue(self, number: int) -> Issue:
-        raise Gone(f"there is no issue #{number}: the embedded forge keeps pull requests alone")
+        raise NotSupported(f"the embedded forge keeps pull requests, and no issues such as #{number}")
 
     # builds, as others report them
 
     async def report_run(self, run: Run, jobs: Sequence[BuildJob], logs: dict[str, bytes]) -> Run:
         """Keep what a continuous integration says of one of its runs; `logs` by the jobs' ids. Said again, nothing changes."""
-        return await BuildRecords(self.full).save(run, jobs, logs)
+        return await self._builds.save(run, jobs, logs)
 
     async def runs(
         self, *, branch: str | None = None, commit: str | None = None, limit: int = 50
     ) -> list[Run]:
-        return [
-            run
-            for run in await BuildRecords(self.full).all()
-            if branch in (None, run.branch) and commit in (None, run.commit)
-        ][:limit]
+        return (await self._builds.find(branch, commit))[:limit]
 
     async def jobs(self, run: str, attempt: int) -> list[BuildJob]:
-        return await BuildRecords(self.full).jobs(run, attempt)
+        return await self._builds.jobs(run)
 
     async def job_log(self, run: str, job: str) -> AsyncIterator[bytes]:
-        yield await BuildRecords(self.full).log(run, job)
+        yield await self._builds.log(run, job)
 
     async def artefacts(self, run: str) -> list[Artefact]:
         return []
@@ -267,61 +265,61 @@ class Told(Mirror):
         return f"{theirs} {ours}" if theirs and ours else None
 
     async def _look(self, cursor: dict[str, Any]) -> Polled:
+        """A cursor is `{"branches": {name: tip}, "pulls": {number: [head, state]}, "runs": {id: "attempt:conclusion"}}`: of pull requests those
+        that are not merged, which is for good, and of runs the newest."""
         at = datetime.now(UTC)
         default, _ = await self.sync()
+        self._packs = self._packs and await pack_references(self.full, PULLS, RUNS)
         tips = await self.branches()
-        pulls = {str(pull.number): pull for pull in await self._records.all()}
-        runs = await BuildRecords(self.full).all()
-        first = not cursor
+        there = {str(pull.number): pull for pull in await self._pulls.briefs()}
+        runs = {run.id: run for run in reversed(await self._builds.find())}
+        stands = {number: [pull.head_commit, pull.state.value] for number, pull in there.items()}
         news: list[News] = []
-        if not first:
-            known: dict[str, str] = cursor.get("branches", {})
-            for branch in sorted({*tips, *known}):
-                before, after = known.get(branch, NO_COMMIT), tips.get(branch, NO_COMMIT)
-                if before != after:
-                    pushed = Pushed(branch=branch, before=before, after=after, default=branch == default)
-                    news.append(self._news(f"push:{branch}:{before}:{after}", at, pushed))
+        if cursor:
+            news += self._pushes(cursor.get("branches", {}), tips, default, at)
             seen: dict[str, list[str]] = cursor.get("pulls", {})
-            for number, pull in sorted(pulls.items(), key=lambda one: int(one[0])):
-                moved = await self._moved(pull, tips)
-                if action := _action(seen.get(number), moved):
-                    changed = PullChanged(
-                        action=action,
-                        number=moved.number,
-                        title=moved.title,
-                        head_commit=moved.head_commit,
-                        branch=moved.branch,
-                        base_branch=moved.base_branch,
-                        author=moved.author,
-                        draft=moved.draft,
-                        updated_at=max(moved.updated_at, at)
-                        if action is PullAction.UPDATED
-                        else moved.updated_at,
-                    )
-                    delivery = (
-                        f"pull:{number}:{action}:{moved.head_commit[:12]}:{moved.updated_at.isoformat()}"
-                    )
-                    news.append(self._news(delivery, at, changed))
-                    pulls[number] = moved
+            changed = {
+                pull.number
+                for number, pull in there.items()
+                if _action(seen.get(number), pull.head_commit, pull.state) or _has_moved(pull, tips)
+            }
+            for known in reversed(await self._pulls.find(lambda pull: pull.number in changed)):
+                pull = await self._brought(known) if _has_moved(known, tips) else known
+                if action := _action(seen.get(str(pull.number)), pull.head_commit, pull.state):
+                    news.append(self._changed(action, pull, at))
+                    stands[str(pull.number)] = [pull.head_commit, pull.state.value]
         done: dict[str, str] = cursor.get("runs", {})
-        for run in reversed(runs):
-            told = f"{run.attempt}:{run.conclusion or 'under way'}"
-            if done.get(run.id) != told:
-                news.append(self._news(f"run:{run.id}:{told}", run.updated_at, Ran(run=run)))
-        return Polled(
-            news=tuple(news),
-            cursor={
-                "branches": tips,
-                "pulls": {number: [pull.head_commit, pull.state.value] for number, pull in pulls.items()},
-                "runs": {run.id: f"{run.attempt}:{run.conclusion or 'under way'}" for run in runs},
-            },
-        )
+        told = {id: f"{run.attempt}:{run.conclusion or 'under way'}" for id, run in runs.items()}
+        for id, run in runs.items():
+            if done.get(id) != told[id]:
+                news.append(self._news(f"run:{id}:{told[id]}", run.updated_at, Ran(run=run)))
+        pulls = {number: stand for number, stand in stands.items() if stand[1] != PullState.MERGED}
+        return Polled(news=tuple(news), cursor={"branches": tips, "pulls": pulls, "runs": told})
 
-    async def _moved(self, pull: PullRequest, tips: dict[str, str]) -> PullRequest:
-        tip = tips.get(pull.branch)
-        if pull.state is not PullState.OPEN or tip in (None, pull.head_commit):
-            return pull
-        return await self._brought(pull)
+    def _pushes(self, known: dict[str, str], tips: dict[str, str], default: str, at: datetime) -> list[News]:
+        """The branches whose tips are not the `known` ones any more."""
+        found: list[News] = []
+        for branch in sorted({*tips, *known}):
+            before, after = known.get(branch, NO_COMMIT), tips.get(branch, NO_COMMIT)
+            if before != after:
+                pushed = Pushed(branch=branch, before=before, after=after, default=branch == default)
+                found.append(self._news(f"push:{branch}:{before}:{after}", at, pushed))
+        return found
+
+    def _changed(self, action: PullAction, pull: PullRequest, at: datetime) -> News:
+        changed = PullChanged(
+            action=action,
+            number=pull.number,
+            title=pull.title,
+            head_commit=pull.head_commit,
+            branch=pull.branch,
+            base_branch=pull.base_branch,
+            author=pull.author,
+            draft=pull.draft,
+            updated_at=max(pull.updated_at, at) if action is PullAction.UPDATED else pull.updated_at,
+        )
+        delivery = f"pull:{pull.number}:{action}:{pull.head_commit[:12]}:{pull.updated_at.isoformat()}"
+        return self._news(delivery, at, changed)
 
     def _news(self, delivery: str, at: datetime, what: Pushed | PullChanged | Ran) -> News:
         return News(delivery=delivery[:190], repository=self.repository_name, at=at, what=what)
@@ -339,10 +337,15 @@ def _is_held(comment: InlineComment, diff: Diff) -> bool:
     return all(any(line in hunk.extent(comment.side) for hunk in hunks) for line in ends)
 
 
-def _action(seen: list[str] | None, pull: PullRequest) -> PullAction | None:
+def _has_moved(pull: PullBrief | PullRequest, tips: dict[str, str]) -> bool:
+    """Whether somebody pushed to the branch of an open pull request; one that is gone has not moved."""
+    return pull.state is PullState.OPEN and tips.get(pull.branch, pull.head_commit) != pull.head_commit
+
+
+def _action(seen: list[str] | None, head: str, state: PullState) -> PullAction | None:
+    """What happened since a pull request was `seen` with a head and a state."""
     if seen is None:
-        return PullAction.OPENED if pull.state is PullState.OPEN else None
-    head, state = seen
-    if pull.state.value != state:
-        return PullAction.MERGED if pull.state is PullState.MERGED else PullAction.CLOSED
-    return PullAction.UPDATED if pull.head_commit != head else None
+        return PullAction.OPENED if state is PullState.OPEN else None
+    if state.value != seen[1]:
+        return PullAction.MERGED if state is PullState.MERGED else PullAction.CLOSED
+    return PullAction.UPDATED if head != seen[0] else None
