@@ -165,3 +165,6 @@ class ReviewRecord(Value):
     attempt: int = Field(default=1, ge=1)
     started_at: UtcDatetime
     ended_at: UtcDatetime | None = None
+    looks: int = Field(default=0, ge=0)  # second looks that were begun after it was posted
+    looking: bool = False  # the last of them is under way
+    checked: bool = False  # a check of its commit ended well, and was not looked at yet

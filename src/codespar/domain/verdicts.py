@@ -15,7 +15,7 @@ from codespar.domain.builds import Conclusion
 from codespar.domain.reviews import Fate, Finding, Gate, ReviewVerdict, RiskAssessment, RiskLevel, Severity
 
 GATES = ("policy", "eligible", "protected-paths", "risk", "checks", "findings", "model", "head")
-_FINE = (Conclusion.SUCCESS, Conclusion.NEUTRAL, Conclusion.SKIPPED)
+FINE = (Conclusion.SUCCESS, Conclusion.NEUTRAL, Conclusion.SKIPPED)
 _NAMED = 5  # checks or paths in one reason
 
 
@@ -98,6 +98,12 @@ def decide(
     return (ReviewVerdict.APPROVE if approved else ReviewVerdict.COMMENT), gates
 
 
+def lacks_only_checks(gates: Sequence[Gate]) -> bool:
+    """Whether an approval waits for checks alone; or for them and, as the autonomy level may have it, for a person's word."""
+    failed = {gate.name for gate in gates if not gate.passed}
+    return "checks" in failed and failed <= {"checks", "policy"}
+
+
 def _gate(name: str, passed: bool, holds: str, fails: str) -> Gate:
     return Gate(name=name, passed=passed, reason=holds if passed else fails)
 
@@ -157,7 +163,7 @@ def _risk(risk: RiskAssessment | None, most: RiskLevel | None) -> Gate:
 
 def _checks(checks: Sequence[CheckState], rules: ApprovalRules) -> Gate:
     pending = [check.name for check in checks if check.conclusion is None]
-    bad = [check.name for check in checks if check.conclusion is not None and check.conclusion not in _FINE]
+    bad = [check.name for check in checks if check.conclusion is not None and check.conclusion not in FINE]
     known = {check.name for check in checks}
     missing = [name for name in rules.required_checks if name not in known]
     passed = sum(check.conclusion is Conclusion.SUCCESS for check in checks)

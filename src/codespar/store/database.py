@@ -13,8 +13,9 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,7 +29,7 @@ from codespar.store.rows import Screen
 from codespar.store.unit import SqlUnit
 
 T = TypeVar("T")
-SCHEMA_REVISION = "0003"  # the newest file under migrations/versions
+SCHEMA_REVISION = "0004"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
 SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
 COUNTERS = ("ticket", "outbox", "audit")
@@ -291,7 +292,7 @@ class Database:
         if found == SCHEMA_REVISION:
             return
         if found is None and not names:
-            with self._engine.begin() as connection:
+            with whole(self._engine) as connection:
                 tables.metadata.create_all(connection)
                 create_extras(connection)
                 connection.execute(
@@ -313,7 +314,8 @@ class Database:
                 f"the database is at schema {found}, which this release does not know (its newest is {SCHEMA_REVISION}): a newer codespar "
                 "wrote it. Install that release again, or restore the backup from before the upgrade."
             )
-        upgrade(self._engine)
+        with whole(self._engine) as connection:
+            upgrade(connection)
 
     def _claim(self, connection: Connection) -> None:
         """One server a database: an advisory lock that lives as long as the writer's session.
@@ -365,6 +367,15 @@ class Database:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def whole(engine: Engine) -> Generator[Connection]:
+    """A transaction for a change of the schema: a crash in it leaves the schema as it was."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver would commit each statement by itself
+        yield connection
 
 
 def create_extras(connection: Connection) -> None:

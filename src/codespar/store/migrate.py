@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 
 FOLDER = Path(__file__).parent / "migrations"
 
@@ -23,9 +23,8 @@ def known_revisions() -> set[str]:
     return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest schema."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the database to a schema, the newest one unless told otherwise, inside the transaction that the connection has begun."""
     config = _config()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)

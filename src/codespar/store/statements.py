@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Table, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, Integer, Table, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 
+from codespar.domain.reviews import ReviewState
 from codespar.domain.tasks import TaskStatus
 from codespar.store import tables as t
 from codespar.store.prepared import Prepared
@@ -83,4 +84,31 @@ OPEN_TASKS = Prepared(
     select(t.tasks.c.body)
     .where(t.tasks.c.project == bindparam("project"), t.tasks.c.status.in_(_OPEN))
     .order_by(t.tasks.c.ticket)
+)
+RUNNING_REVIEWS = Prepared(
+    select(t.reviews.c.body)
+    .where(
+        t.reviews.c.project == bindparam("project"),
+        t.reviews.c.state == literal_column(f"'{ReviewState.RUNNING}'"),
+    )
+    .order_by(t.reviews.c.started_at.desc())
+)
+REVIEW_OF = Prepared(
+    select(t.reviews.c.body).where(
+        t.reviews.c.project == bindparam("project"),
+        t.reviews.c.number == bindparam("number"),
+        t.reviews.c.head == bindparam("head"),
+    )
+)
+REVIEWS_AT = Prepared(
+    select(t.reviews.c.body).where(
+        t.reviews.c.project == bindparam("project"), t.reviews.c.head == bindparam("head")
+    )
+)
+BEGUN_UNASKED = Prepared(
+    select(func.count(), func.count().filter(t.reviews.c.number == bindparam("number"))).where(
+        t.reviews.c.project == bindparam("project"),
+        t.reviews.c.unasked == literal_column("1"),
+        t.reviews.c.started_at > bindparam("since"),
+    )
 )

@@ -247,6 +247,7 @@ runs = Table(
     Column("body", Text, nullable=False),
     Index("runs_started", "project", "started_at"),
     Index("runs_commit", "project", "commit"),
+    Index("runs_branch", "project", "branch", "workflow", "started_at"),
 )
 
 standings = Table(
@@ -265,9 +266,14 @@ reviews = Table(
     Column("project", String(100), nullable=False),
     Column("number", Integer, nullable=False),
     Column("head", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("unasked", Integer, nullable=False),  # 1: nobody asked for it
     Column("started_at", String(32), nullable=False),
     Column("body", Text, nullable=False),
     Index("reviews_of", "project", "number", "head", unique=True),
+    Index("reviews_state", "project", "state"),
+    Index("reviews_head", "project", "head"),
+    Index("reviews_started", "project", "started_at"),
 )
 
 memories = Table(

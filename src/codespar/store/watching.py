@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, select, update
 
@@ -11,9 +12,12 @@ from codespar.domain.builds import Run, Standing
 from codespar.domain.memory import Memory
 from codespar.domain.messages import UtcDatetime
 from codespar.domain.reviews import ReviewRecord
+from codespar.store import statements as q
 from codespar.store import tables as t
 from codespar.store.base import Notice, Watch
 from codespar.store.rows import Rows, stamp, time_of
+
+_INDEXED = 255  # characters of a name by which rows are found: a database's index has a limit
 
 
 class Watching(Rows):
@@ -58,8 +62,8 @@ class Watching(Rows):
             "project": project,
             "run": run.id,
             "attempt": run.attempt,
-            "branch": run.branch,
-            "workflow": run.workflow,
+            "branch": run.branch[:_INDEXED],
+            "workflow": run.workflow[:_INDEXED],
             "commit": run.commit,
             "started_at": stamp(run.started_at),
             "body": run.model_dump_json(by_alias=True),
@@ -84,7 +88,7 @@ class Watching(Rows):
             (t.runs.c.commit, commit),
         ):
             if wanted is not None:
-                query = query.where(column == wanted)
+                query = query.where(column == wanted[:_INDEXED])
         newest = query.order_by(t.runs.c.started_at.desc(), t.runs.c.attempt.desc()).limit(limit)
         return [Run.model_validate_json(row[0]) for row in self._db.execute(newest)]
 
@@ -93,8 +97,8 @@ class Watching(Rows):
         body = self._db.execute(
             select(t.standings.c.body).where(
                 t.standings.c.project == project,
-                t.standings.c.branch == branch[:255],
-                t.standings.c.workflow == workflow[:255],
+                t.standings.c.branch == branch[:_INDEXED],
+                t.standings.c.workflow == workflow[:_INDEXED],
             )
         ).scalar()
         return Standing.model_validate_json(body) if body else Standing(branch=branch, workflow=workflow)
@@ -102,15 +106,15 @@ class Watching(Rows):
     def standings(self, project: str, branch: str | None = None) -> list[Standing]:
         query = select(t.standings.c.body).where(t.standings.c.project == project)
         if branch is not None:
-            query = query.where(t.standings.c.branch == branch[:255])
+            query = query.where(t.standings.c.branch == branch[:_INDEXED])
         ordered = query.order_by(t.standings.c.branch, t.standings.c.workflow)
         return [Standing.model_validate_json(row[0]) for row in self._db.execute(ordered)]
 
     def save_standing(self, project: str, standing: Standing) -> None:
         values = {
             "project": project,
-            "branch": standing.branch[:255],
-            "workflow": standing.workflow[:255],
+            "branch": standing.branch[:_INDEXED],
+            "workflow": standing.workflow[:_INDEXED],
             "body": standing.model_dump_json(by_alias=True),
         }
         self._upsert(t.standings, ("project", "branch", "workflow"), values)
@@ -125,20 +129,15 @@ class Watching(Rows):
             "number": record.number,
             "head": record.head_commit,
             "started_at": stamp(record.started_at),
-            "body": record.model_dump_json(by_alias=True),
         }
-        return self._insert_new(t.reviews, values)
+        return self._insert_new(t.reviews, values | _changing(record))
 
     def review(self, id: str) -> ReviewRecord | None:
         body = self._db.execute(select(t.reviews.c.body).where(t.reviews.c.id == id)).scalar()
         return ReviewRecord.model_validate_json(body) if body else None
 
     def update_review(self, record: ReviewRecord) -> None:
-        self._db.execute(
-            update(t.reviews)
-            .where(t.reviews.c.id == record.id)
-            .values(body=record.model_dump_json(by_alias=True))
-        )
+        self._db.execute(update(t.reviews).where(t.reviews.c.id == record.id).values(**_changing(record)))
         self.notices.append(Notice(kind="review", key=record.id, project=record.project))
 
     def reviews(self, project: str, number: int | None = None, limit: int = 50) -> list[ReviewRecord]:
@@ -148,6 +147,26 @@ class Watching(Rows):
             query = query.where(t.reviews.c.number == number)
         newest = query.order_by(t.reviews.c.started_at.desc()).limit(limit)
         return [ReviewRecord.model_validate_json(row[0]) for row in self._db.execute(newest)]
+
+    def running_reviews(self, project: str) -> list[ReviewRecord]:
+        """The newest first."""
+        rows = q.RUNNING_REVIEWS.all(self._db, project=project)
+        return [ReviewRecord.model_validate_json(row[0]) for row in rows]
+
+    def review_of(self, project: str, number: int, head_commit: str) -> ReviewRecord | None:
+        """The one review of that head commit of that pull request."""
+        row = q.REVIEW_OF.first(self._db, project=project, number=number, head=head_commit)
+        return ReviewRecord.model_validate_json(row[0]) if row else None
+
+    def reviews_at(self, project: str, head_commit: str) -> list[ReviewRecord]:
+        """Those of that commit: one for every pull request whose head it was."""
+        rows = q.REVIEWS_AT.all(self._db, project=project, head=head_commit)
+        return [ReviewRecord.model_validate_json(row[0]) for row in rows]
+
+    def begun_unasked(self, project: str, number: int, since: datetime) -> tuple[int, int]:
+        """How many reviews were begun after `since` that nobody asked for: of the project, and of that pull request alone."""
+        row = q.BEGUN_UNASKED.first(self._db, project=project, number=number, since=stamp(since))
+        return (row[0], row[1]) if row else (0, 0)
 
     # memory
 
@@ -183,3 +202,12 @@ class Watching(Rows):
     def save_fired(self, project: str, schedule: str, at: UtcDatetime) -> None:
         values = {"project": project, "name": schedule, "fired_at": stamp(at)}
         self._upsert(t.schedules, ("project", "name"), values)
+
+
+def _changing(record: ReviewRecord) -> dict[str, Any]:
+    """The columns of a review that change in its life."""
+    return {
+        "state": record.state.value,
+        "unasked": int(not record.by),
+        "body": record.model_dump_json(by_alias=True),
+    }
