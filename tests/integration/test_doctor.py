@@ -9,13 +9,15 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codespar.cli.doctor import Check, examine, report
+from codespar.cli.doctor import Check, examine, report, retiring
 from codespar.cli.processes import free_port
+from codespar.config import ModelSettings
 from codespar.scripted.script import Library
 from support.house import House
 from support.platforms.slack import FakeSlack
@@ -201,3 +203,53 @@ async def until_state(house: House, name: str, state: str) -> None:
     while not (found := (await house.client.get("/api/v1/channels"))["channels"][name]).startswith(state):
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("today", "told"),
+    [
+        (date(2026, 9, 30), None),
+        (date(2026, 10, 1), "will be retired on 30 November 2026"),
+        (date(2026, 11, 29), "will be retired on 30 November 2026"),
+        (date(2026, 11, 30), "was retired on 30 November 2026"),
+        (date(2027, 3, 1), "was retired on 30 November 2026"),
+    ],
+)
+def test_a_model_that_is_retired_within_sixty_days_is_told_with_the_day_and_what_to_set(
+    today: date, told: str | None
+) -> None:
+    of_all_three = ModelSettings(
+        name="claude-sonnet-4-5-20250929",
+        understanding="anthropic:claude-sonnet-4-5",
+        review="anthropic:claude-sonnet-4-5",
+    )
+    checks = {check.name: check for check in retiring(of_all_three, "codespar.yaml", today)}
+    if told is None:
+        assert checks == {}
+        return
+    assert list(checks) == ["model.name", "model.understanding", "model.review"]
+    assert all(told in check.detail and not check.ok for check in checks.values())
+    assert "`model.name: claude-sonnet-5-5` in codespar.yaml" in checks["model.name"].fix
+    assert "`model.review: anthropic:claude-sonnet-5-5`" in checks["model.review"].fix
+    assert [check.name for check in checks.values() if check.required] == (
+        ["model.name"] if told.startswith("was") else []
+    ), "without it no task can run"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelSettings(),
+        ModelSettings(name="our-own", understanding="openai:claude-sonnet-4-5", review="openai:gpt-5-mini"),
+        ModelSettings(name="us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    ],
+)
+def test_of_other_models_and_those_of_other_services_nothing_is_said(model: ModelSettings) -> None:
+    assert retiring(model, "codespar.yaml", date(2026, 12, 24)) == []
+
+
+async def test_a_retired_model_behind_another_address_is_told_and_nothing_more(tmp_path: Path) -> None:
+    model = {"name": "claude-opus-4-1", "base_url": "http://127.0.0.1:9"}
+    check = (await looked_at(tmp_path, model=model))["model.name"]
+    assert "claude-opus-4-1 was retired on 5 August 2026" in check.detail and not check.required
+    assert "model.name" not in await looked_at(tmp_path)

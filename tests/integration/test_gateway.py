@@ -23,12 +23,11 @@ from hypothesis import strategies as st
 from codespar.domain.tasks import Limits
 from codespar.sandbox.base import ModelTrouble, SandboxError, Usage
 from codespar.sandbox.gateway import MAX_REQUEST, Gateway, Meter
-from codespar.sandbox.pricing import cost_micros
 from codespar.scripted.script import Call, Fault, FaultKind, Library, Script, Turn
 from codespar.scripted.server import ScriptedModel
 from support.house import free_port
 
-MODEL = "claude-sonnet-4-5"
+MODEL = "claude-sonnet-5-5"
 KEY = "sk-ant-test-0123456789abcdefghijklmnop"
 DOLLAR = 1_000_000
 SCRIPTS = Library(
@@ -189,7 +188,7 @@ def http(
     )
 
 
-def message(**usage: int) -> bytes:
+def message(**usage: Any) -> bytes:
     """A whole answer that used this much."""
     return json.dumps({"id": "msg_1", "type": "message", "content": [], "usage": usage}).encode()
 
@@ -253,37 +252,37 @@ async def test_an_answer_is_counted_once_at_the_table_s_price(line: Line, stream
     [used] = line.used
     assert used.request.startswith("msg_") and used.model == MODEL
     assert used.input_tokens == 1000 and used.output_tokens > 100
-    assert used.cost_micros == 1000 * 3 + used.output_tokens * 15
+    assert used.cost_micros == 1000 * 2 + used.output_tokens * 10
 
 
-async def test_the_prompt_cache_has_its_own_prices(tmp_path: Path) -> None:
-    used = {
-        "input_tokens": 100,
-        "output_tokens": 10,
-        "cache_creation_input_tokens": 1000,
-        "cache_read_input_tokens": 2000,
-    }
-    async with sending(http(message(**used))) as (url, _), connected(tmp_path, url) as line:
-        await line.ask(asking("talk", stream=False))
-    [usage] = line.used
-    assert (usage.cache_write_tokens, usage.cache_read_tokens) == (1000, 2000)
-    assert usage.cost_micros == 300 + 3750 + 600 + 150
-
-
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(
-    ("model", "dollars"),
+    ("split", "micros"),
     [
-        ("claude-opus-4-1", 30),
-        ("claude-sonnet-4-5", 18),
-        ("claude-haiku-4-5", 6),
-        ("Claude-HAIKU", 6),
-        ("some-model-of-tomorrow", 30),
+        ({}, 1000 * 2.5),
+        ({"cache_creation": None}, 1000 * 2.5),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 1000, "ephemeral_1h_input_tokens": 0}}, 1000 * 2.5),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 600, "ephemeral_1h_input_tokens": 400}}, 3100),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": 1000}}, 1000 * 4),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": "many"}}, 1000 * 2.5),
     ],
 )
-def test_a_million_tokens_in_and_out_cost_the_list_price_and_an_unknown_model_the_dearest(
-    model: str, dollars: int
+async def test_what_is_written_to_the_prompt_cache_costs_by_how_long_it_is_kept(
+    tmp_path: Path, split: dict[str, Any], micros: float, stream: bool
 ) -> None:
-    assert cost_micros(model, input_tokens=10**6, output_tokens=10**6) == dollars * DOLLAR
+    used = {"input_tokens": 100, "cache_creation_input_tokens": 1000, "cache_read_input_tokens": 2000}
+    answer = http(message(**used, output_tokens=10, **split))
+    if stream:
+        started = {"type": "message_start", "message": {"id": "msg_1", "usage": used | split}}
+        ended = {"type": "message_delta", "usage": used | {"output_tokens": 10}}  # without the split
+        events = (started, ended, {"type": "message_stop"})
+        lines = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+        answer = http(lines.encode(), kind="text/event-stream")
+    async with sending(answer) as (url, _), connected(tmp_path, url) as line:
+        await line.ask(asking("talk", stream=stream))
+    [usage] = line.used
+    assert (usage.cache_write_tokens, usage.cache_read_tokens) == (1000, 2000)
+    assert usage.cost_micros == 200 + micros + 200 + 100
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -398,12 +397,35 @@ async def test_a_request_for_another_host_goes_to_the_vendor_alone(line: Line, m
     )
 
 
-@pytest.mark.parametrize("asked", ["claude-opus-4-1", "", "CLAUDE-SONNET-4-5", "claude-sonnet-4-5 "])
+@pytest.mark.parametrize("asked", ["claude-opus-5-5", "", "CLAUDE-SONNET-5-5", "claude-sonnet-5-5 "])
 async def test_other_models_are_refused(line: Line, model: ScriptedModel, asked: str) -> None:
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
         status, content = await line.ask(asking("talk", model=asked), path)
         assert status == 403 and MODEL in json.loads(content)["error"]["message"]
     assert line.kinds == ["model_not_allowed"] * 2 and model.requests == []
+
+
+NO_LONGER = [
+    {"temperature": 0.2},
+    {"top_p": 0.9},
+    {"top_k": 5},
+    {"thinking": {"type": "disabled"}},
+    {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+    {"tool_choice": {"type": "any"}},
+    {"tool_choice": {"type": "tool", "name": "Read"}},
+    {"messages": [{"role": "user", "content": "talk"}, {"role": "assistant", "content": "I"}]},
+    {"context_management": {"edits": []}},  # without the header that it needs
+]
+
+
+@pytest.mark.parametrize("given", NO_LONGER, ids=lambda given: str(given)[:40])
+async def test_what_the_model_no_longer_takes_is_refused_in_the_vendor_s_words(
+    line: Line, given: dict[str, Any]
+) -> None:
+    status, content = await line.ask(asking("talk") | given)
+    error = json.loads(content)["error"]
+    assert (status, error["type"]) == (400, "invalid_request_error") and line.used == []
+    assert line.kinds == ["upstream_error"] and error["message"] in line.troubles[0].message
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000], ids=repr)
@@ -434,7 +456,7 @@ async def test_the_key_is_added_and_is_in_no_answer_message_or_log(
             headers = str(answer.headers)
         seen = [content.decode(), headers, str(line.used)]
         for wrong in ("refuse 500", "malformed", "talk"):
-            model_of = "claude-opus-4-1" if wrong == "talk" else MODEL
+            model_of = "claude-opus-5-5" if wrong == "talk" else MODEL
             try:
                 seen.append(str(await line.ask(asking(wrong, model=model_of))))
             except (aiohttp.ClientError, ConnectionError) as error:

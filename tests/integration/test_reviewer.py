@@ -33,7 +33,7 @@ from codespar.models.base import (
 from codespar.models.reviewer import LONG, ModelReviewer
 from support.modelapi import KEY, ModelApi, Reply, found, judged, report
 
-ANTHROPIC, OPENAI = "anthropic:claude-sonnet-4-6", "openai:gpt-5-mini"
+ANTHROPIC, OPENAI = "anthropic:claude-sonnet-5-5", "openai:gpt-5-mini"
 BOTH = pytest.mark.parametrize("model", [ANTHROPIC, OPENAI])
 DIFF = """\
 diff --git a/app.py b/app.py
@@ -141,6 +141,30 @@ async def test_each_concern_is_asked_in_its_own_words_and_answered_in_findings(
     assert task.startswith(f"Task: {concern.value}\n") and "at most 10 findings" in task
     assert ("sentences what the change does" in task) == (concern is Concern.CORRECTNESS)
     assert pieces(data)["diff"] == DIFF.removesuffix("\n") and "acme/shop" not in rules + task
+
+
+@pytest.mark.parametrize(
+    "name", ["sonnet-5-5", "opus-5-5", "haiku-5-5", "fable-5-2", "opus-5", "sonnet-4-6", "haiku-4-5"]
+)
+async def test_each_generation_is_asked_as_it_takes_it_and_once_more_where_it_answers_in_words(
+    name: str,
+) -> None:
+    model, words = f"anthropic:claude-{name}", Reply(text="Line 2 is wrong: the index is too large.")
+    replies = (words, report(found("Index too large")), words, judged(True))
+    async with ModelApi(*replies) as api, reviewer(api, model) as mind:
+        opinion = await mind.review(BRIEF, Concern.CORRECTNESS, 10)
+        refutation = await mind.refute(BRIEF, CLAIM, "1 def last(items):\n")
+    assert [one.title for one in opinion.findings] == ["Index too large"] and opinion.cut_short == ""
+    assert refutation.refuted and api.calls == 4
+    again = api.requests[1]["messages"]
+    assert "tool call" in json.dumps(again[1:]), "it is told what was amiss"
+    thinks = name not in ("sonnet-4-6", "haiku-4-5")
+    assert ('"type": "thinking"' in json.dumps(again)) == thinks, "and its thinking comes back as it was"
+    async with ModelApi(words) as api, reviewer(api, model) as mind:
+        opinion = await mind.review(BRIEF, Concern.CORRECTNESS, 10)
+        refutation = await mind.refute(BRIEF, CLAIM, "1 def last(items):\n")
+    assert opinion.findings == () and opinion.cut_short == f"{model} gave no answer that could be used"
+    assert not refutation.refuted and "gave no answer" in refutation.why and api.calls == 4
 
 
 async def test_all_calls_about_a_change_begin_with_the_same_bytes_up_to_the_cache_point() -> None:
@@ -451,7 +475,7 @@ async def test_nothing_of_the_change_or_its_answer_is_logged(capsys: pytest.Capt
 
 async def test_at_the_end_of_a_changes_budget_no_call_is_made() -> None:
     used: list[ModelUse] = []
-    dear = Reply({"findings": []}, tool="report_findings", tokens=(100_000, 1_000))
+    dear = Reply({"findings": []}, tool="report_findings", tokens=(150_000, 1_000))
     now = [0.0]
     async with (
         ModelApi(dear) as api,
@@ -475,10 +499,22 @@ async def test_at_the_end_of_a_changes_budget_no_call_is_made() -> None:
 
 
 async def test_failed_answers_spend_the_budget_too() -> None:
-    bad = Reply(text="no", tokens=(100_000, 1_000))
+    bad = Reply(text="no", tokens=(150_000, 1_000))
     async with ModelApi(bad) as api, reviewer(api, budget_micros=500_000) as mind:
         await mind.review(BRIEF, Concern.SECURITY, 10)
         assert mind.remaining(BRIEF) == 0 and api.calls == 2
+
+
+async def test_where_the_price_depends_on_the_prompt_s_length_each_request_counts_for_itself() -> None:
+    used: list[ModelUse] = []
+    words = Reply(text="Fine.", tokens=(60_000, 1_000))
+    answer = Reply({"findings": []}, tool="report_findings", tokens=(60_000, 1_000))
+    long = Reply({"findings": []}, tool="report_findings", tokens=(120_000, 1_000))
+    haiku = "anthropic:claude-haiku-5-5"
+    async with ModelApi(words, answer, long) as api, reviewer(api, haiku, on_use=used.append) as mind:
+        for concern in (Concern.SECURITY, Concern.CORRECTNESS):
+            await mind.review(BRIEF, concern, 10)
+    assert [one.cost_micros for one in used] == [2 * (6_000 + 500), 60_000 + 2_500]
 
 
 async def test_what_comes_from_the_cache_costs_less() -> None:
@@ -492,7 +528,7 @@ async def test_what_comes_from_the_cache_costs_less() -> None:
             await mind.review(BRIEF, concern, 10)
     first, second = used
     assert first.input_tokens == second.input_tokens == 50_500
-    assert first.cost_micros == 190_500 and second.cost_micros == 18_000
+    assert first.cost_micros == 127_000 and second.cost_micros == 7_000
 
 
 async def test_the_price_of_an_unknown_model_is_not_made_up() -> None:
@@ -599,7 +635,7 @@ async def test_after_a_close_it_can_be_asked_again() -> None:
         assert (await mind.review(BRIEF, Concern.SECURITY, 10)).cut_short == ""
 
 
-@pytest.mark.parametrize("model", ["claude-haiku-4-5", "anthropic:", "mistral:small", ""])
+@pytest.mark.parametrize("model", ["claude-haiku-5-5", "anthropic:", "mistral:small", ""])
 def test_a_setting_that_names_no_model_is_refused(model: str) -> None:
     with pytest.raises(ValidationError, match=r"`anthropic:<name>` or `openai:<name>`"):
         ModelSettings(review=model)

@@ -33,7 +33,7 @@ OTHER = CHANGE.evolve(number=8, title="feat: coupons")
 @asynccontextmanager
 async def reviewer(*scripts: Reviewed | Refuted) -> AsyncIterator[tuple[ModelReviewer, ScriptedModel]]:
     async with ScriptedModel(Library({}), reviews=Reviews(scripts)) as model:
-        settings = ModelSettings(review="anthropic:claude-sonnet-4-6", base_url=model.url)
+        settings = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=model.url)
         mind = ModelReviewer(settings, {})
         try:
             yield mind, model
@@ -81,7 +81,7 @@ async def test_a_finding_is_refuted_by_a_phrase_of_it_alone() -> None:
 
 async def test_without_scripts_nothing_is_found() -> None:
     async with ScriptedModel(Library({})) as model:
-        settings = ModelSettings(review="anthropic:claude-sonnet-4-6", base_url=model.url)
+        settings = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=model.url)
         mind = ModelReviewer(settings, {})
         opinion = await mind.review(CHANGE, Concern.CORRECTNESS, 10)
         await mind.close()

@@ -33,8 +33,11 @@ from support.modelapi import KEY, ModelApi, Reply, command
 
 ALL = tuple(Usable(name=spec.name, usage=spec.usage, summary=spec.summary) for spec in COMMANDS)
 MAY_NOT_KILL = tuple(one for one in ALL if one.name != "kill")
-ANTHROPIC, OPENAI = "anthropic:claude-haiku-4-5", "openai:gpt-5-mini"
+ANTHROPIC, OPENAI = "anthropic:claude-haiku-5-5", "openai:gpt-5-mini"
 BOTH = pytest.mark.parametrize("model", [ANTHROPIC, OPENAI])
+GENERATIONS = pytest.mark.parametrize(
+    "name", ["sonnet-5-5", "opus-5-5", "haiku-5-5", "fable-5-2", "opus-5", "sonnet-4-6", "haiku-4-5"]
+)
 
 
 def asked(text: str, **changes: Any) -> Question:
@@ -187,6 +190,24 @@ async def test_nonsense_twice_is_told_and_its_use_is_counted(model: str, reply: 
     assert api.calls <= 2 and used[0].input_tokens >= 700
 
 
+@GENERATIONS
+async def test_each_generation_is_asked_as_it_takes_it_and_once_more_where_it_answers_in_words(
+    name: str,
+) -> None:
+    model, words = f"anthropic:claude-{name}", Reply(text="I would say: status")
+    async with ModelApi(words, command("status")) as api, interpreter(api, model) as mind:
+        assert (await mind.interpret(asked("what's up"))).command == "status"
+    first, again = api.requests
+    assert first["max_tokens"] >= 2000, "room for thinking, where a model cannot do without"
+    assert "tool call" in json.dumps(again["messages"][1:]), "it is told what was amiss"
+    thinks = name in ("opus-5-5", "fable-5-2")
+    assert ('"type": "thinking"' in json.dumps(again["messages"])) == thinks
+    async with ModelApi(words) as api, interpreter(api, model) as mind:
+        with pytest.raises(ModelBroken, match="say it in other words"):
+            await mind.interpret(asked("what's up"))
+    assert api.calls == 2
+
+
 async def test_the_price_of_an_unknown_model_is_not_made_up() -> None:
     used: list[ModelUse] = []
     async with (
@@ -273,7 +294,7 @@ async def test_many_ask_at_once_and_after_a_close_it_can_be_asked_again() -> Non
         assert (await mind.interpret(asked("again"))).command == "status"
 
 
-@pytest.mark.parametrize("model", ["claude-haiku-4-5", "anthropic:", "mistral:small", "openai: x", ""])
+@pytest.mark.parametrize("model", ["claude-haiku-5-5", "anthropic:", "mistral:small", "openai: x", ""])
 def test_a_setting_that_names_no_model_is_refused(model: str) -> None:
     with pytest.raises(ValidationError, match=r"`anthropic:<name>` or `openai:<name>`"):
         ModelSettings(understanding=model)

@@ -1,6 +1,7 @@
 """A local server that speaks Anthropic's Messages API and OpenAI's Chat Completions for calls that must end in one tool.
 
-It refuses what the vendors would refuse: a missing version header or token limit, a key it does not know, a tool that was not offered.
+It refuses what the vendors would refuse: a missing version header or token limit, a key it does not know, a tool that was not offered, what
+present models no longer take, and thinking that comes back changed or to another model.
 What it answers is scripted by the test, one `Reply` a call; the last one goes on for all that follow.
 """
 
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aiohttp import web
+
+from codespar.scripted.refusals import foreign_thought, refusal, thinks, thought
 
 _FINISHED = {"max_tokens": "length", "refusal": "content_filter"}
 KEY = "sk-ant-api03-" + "k" * 40
@@ -111,11 +114,16 @@ class ModelApi:
                 return _anthropic_error(400, "invalid_request_error", f"{name}: Field required")
         if any(not message.get("content") for message in body["messages"]):
             return _anthropic_error(400, "invalid_request_error", "messages: content must not be empty")
+        said = sum(message["role"] == "assistant" for message in body["messages"])
+        names = [_answer_to(body, place) for place in range(said)]
+        if why_not := refusal(body) or foreign_thought(body["model"], body["messages"], names):
+            return _anthropic_error(400, "invalid_request_error", why_not)
         tools = {tool["name"]: tool["input_schema"] for tool in body.get("tools", ())}
         self.requests.append(body)
         if (failed := await self._fail(request, reply)) is not None:
             return failed
-        content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
+        content = [thought(body["model"], _answer_to(body, said))] if thinks(body) else []
+        content += [{"type": "text", "text": reply.text}] if reply.text else []
         if reply.arguments is not None:
             name = _tool(reply, list(tools))
             for place, given in enumerate((reply.arguments, *reply.more)):
@@ -202,6 +210,11 @@ def _tool(reply: Reply, offered: list[str]) -> str:
         return name
     assert reply.tool in offered, f"{reply.tool} is not among {offered}"
     return reply.tool
+
+
+def _answer_to(body: dict[str, Any], place: int) -> str:
+    """A name for one answer of a conversation, by how that began."""
+    return f"{json.dumps(body['messages'][0])} {place}"
 
 
 def _bearer(request: web.Request) -> str:

@@ -11,9 +11,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from codespar import __version__
 from codespar.channels.cli import clean
@@ -24,12 +25,13 @@ from codespar.domain.people import Role
 
 if TYPE_CHECKING:
     from codespar.channels.platforms import Platform
-    from codespar.config import Settings
+    from codespar.config import ModelSettings, Settings
     from codespar.domain.settings import Section
 
 PYTHON = (3, 11)
 GIT = (2, 38)  # `git merge-tree --write-tree`
 ENGINE_SECONDS = 5.0
+RETIRES_SOON = timedelta(days=60)  # the vendor tells of it at least as long before
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ async def examine(config: Path | None, environment: Mapping[str, str]) -> list[C
     checks.append(await asyncio.to_thread(_data, settings.data_dir))
     port, answers = await _port(settings)
     checks += [port, _key(settings, environment, answers)]
+    checks += retiring(settings.model, _path(config, environment).name, datetime.now(UTC).date())
     checks += await _chat(settings, config, environment, answers)
     return checks
 
@@ -229,6 +232,31 @@ def _key(settings: Settings, environment: Mapping[str, str], answers: bool) -> C
             "model", False, f"{name} is not set here; the server that runs may have it", fix, required=False
         )
     return Check("model", False, f"{name} is not set: tasks would fail", fix)
+
+
+def retiring(model: ModelSettings, file: str, today: date) -> list[Check]:
+    """The models of `file` that their vendor has retired or soon will, and what to set instead. Nothing of those of which that is not known."""
+    from codespar.sandbox.pricing import retirement
+
+    checks: list[Check] = []
+    own = {"name": ("", model.name), "understanding": ("anthropic:", model.understanding)}
+    for setting, (service, named) in (own | {"review": ("anthropic:", model.review)}).items():
+        if named is None or not named.startswith(service):
+            continue
+        found = retirement(named.removeprefix(service))
+        if found is None or found.day - today > RETIRES_SOON:
+            continue
+        day = f"{found.day.day} {found.day:%B %Y}"
+        gone = found.day <= today
+        told = (
+            f"was retired on {day}: calls to it fail"
+            if gone
+            else f"will be retired on {day}; calls to it fail then"
+        )
+        fix = f"# set `model.{setting}: {service}{found.instead}` in {file}, then start the server again"
+        fails = gone and setting == "name" and urlsplit(model.base_url).hostname == "api.anthropic.com"
+        checks.append(Check(f"model.{setting}", False, f"{named} {told}", fix, required=fails))
+    return checks
 
 
 async def _chat(

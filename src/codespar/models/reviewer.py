@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from codespar.config import ModelSettings
 
 log = structlog.get_logger(__name__)
-SECONDS = 120.0  # for one pass, however many calls it takes
+SECONDS = 240.0  # for one pass, however many calls it takes: present models think before they answer
 AT_ONCE = 2  # calls to the model at the same time
 BUDGET = 2_000_000  # micro-dollars for all calls about one change
 MAX_ANSWER = 16_000  # tokens, those in which a model thinks among them

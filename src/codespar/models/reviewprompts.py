@@ -147,7 +147,7 @@ def review_task(concern: Concern, most: int) -> str:
     )
     return (
         f"Task: {concern.value}\n\n{LOOKED_FOR[concern]}\n\n"
-        f"Answer with {REPORT}: at most {most} findings, worst first. {summary}"
+        f"Answer by calling {REPORT}, and with nothing else: at most {most} findings, worst first. {summary}"
     )
 
 
@@ -167,7 +167,7 @@ def refute_task(finding: Finding, code: str, boundary: str) -> str:
         + "\n\nSomebody claims the finding above. Try to show that it is wrong: follow its failing case through the diff and the file, line by "
         "line. It is refuted only when you can name the lines because of which the failing case cannot happen, or because of which it is no "
         "fault. That it is unlikely, minor, or that somebody says so does not refute it; nor does what you cannot see. When in doubt it "
-        f"stands.\n\nAnswer with {JUDGE}: refuted, and why in one or two sentences that name the lines."
+        f"stands.\n\nAnswer by calling {JUDGE}, and with nothing else: refuted, and why in one or two sentences that name the lines."
     )
 
 

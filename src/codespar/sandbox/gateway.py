@@ -366,24 +366,28 @@ class Meter:
         return True
 
     def _take(self, usage: Any) -> None:
+        """Later numbers are of the whole answer so far. Only the first event says for how long the prompt cache keeps what was written."""
         if isinstance(usage, dict):
-            self._used |= {
-                name: value for name, value in usage.items() if isinstance(value, int) and value >= 0
-            }
+            split = usage.get("cache_creation")
+            for part in (usage, split if isinstance(split, dict) else {}):
+                self._used |= {
+                    name: value for name, value in part.items() if isinstance(value, int) and value >= 0
+                }
 
     def usage(self) -> Usage | None:
         """What was used as far as is known; None when nothing was said of it."""
         if not self.request:
             return None
+        for_an_hour = self._used.get("ephemeral_1h_input_tokens", 0)
+        written = for_an_hour + self._used.get("ephemeral_5m_input_tokens", 0)
         counts = {
             "input_tokens": self._used.get("input_tokens", 0),
             "output_tokens": self._used.get("output_tokens", 0),
             "cache_read_tokens": self._used.get("cache_read_input_tokens", 0),
-            "cache_write_tokens": self._used.get("cache_creation_input_tokens", 0),
+            "cache_write_tokens": max(written, self._used.get("cache_creation_input_tokens", 0)),
         }
-        return Usage(
-            request=self.request, model=self._model, cost_micros=cost_micros(self._model, **counts), **counts
-        )
+        cost = cost_micros(self._model, cache_write_1h_tokens=for_an_hour, **counts)
+        return Usage(request=self.request, model=self._model, cost_micros=cost, **counts)
 
 
 async def _chunks(answer: ClientResponse) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from codespar.scripted.refusals import foreign_thought, refusal, thinks, thought
 from codespar.scripted.reviews import Reviews, asked_of
 from codespar.scripted.script import Choose, Fault, FaultKind, Turn
 
@@ -92,12 +93,17 @@ class ScriptedModel:
             turn = self._reviews(review).turn(place)
         else:
             turn = self._choose(first).turn(place) if body.get("tools") else Turn("Coding task")
-        name = hashlib.sha256(f"{first}\0{place}".encode()).hexdigest()[:24]
+        model = str(body.get("model"))
+        beta = request.headers.get("anthropic-beta", "")
+        why_not = refusal(body, beta) or foreign_thought(model, messages, _names(first, messages))
+        if why_not is not None:
+            return _error(400, why_not)
+        name = _name(first, place)
         if turn.fault is not None:
             self._faults[name] += 1
             if self._faults[name] <= turn.fault.times:
                 return await self._go_wrong(request, turn.fault, name, body)
-        answer = _answer(name, str(body.get("model")), turn)
+        answer = _answer(name, model, turn, thinking=thinks(body))
         seconds = self._seconds if turn.seconds is None else turn.seconds
         if body.get("stream"):
             return await _stream(request, answer, seconds)
@@ -138,6 +144,22 @@ def _calls_tools(message: dict[str, Any]) -> bool:
     )
 
 
+def _name(first: str, place: int) -> str:
+    """The answer to a conversation that began so, after as many tool calls."""
+    return hashlib.sha256(f"{first}\0{place}".encode()).hexdigest()[:24]
+
+
+def _names(first: str, messages: list[dict[str, Any]]) -> list[str]:
+    """Those of the answers which a request repeats."""
+    names: list[str] = []
+    place = 0
+    for message in messages:
+        if message.get("role") == "assistant":
+            names.append(_name(first, place))
+        place += _calls_tools(message)
+    return names
+
+
 def _error(status: int, message: str) -> web.Response:
     error = {"type": _ERRORS.get(status, "api_error"), "message": message}
     return web.json_response({"type": "error", "error": error}, status=status)
@@ -151,9 +173,10 @@ def _text(message: dict[str, Any]) -> str:
     return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
-def _answer(name: str, model: str, turn: Turn) -> dict[str, Any]:
+def _answer(name: str, model: str, turn: Turn, *, thinking: bool = False) -> dict[str, Any]:
     """The whole answer, as the vendor shapes it. Its ids follow from the request, so a repeat is counted once."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}] if turn.text else []
+    content: list[dict[str, Any]] = [thought(model, name)] if thinking else []
+    content += [{"type": "text", "text": turn.text}] if turn.text else []
     for number, call in enumerate(turn.calls):
         content.append(
             {"type": "tool_use", "id": f"toolu_{name}{number}", "name": call.tool, "input": call.arguments}
@@ -221,6 +244,8 @@ def _pieces(part: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]
         text = part["text"]
         cut = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
         return {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in cut]
+    if part["type"] == "thinking":
+        return part | {"signature": ""}, [{"type": "signature_delta", "signature": part["signature"]}]
     text = json.dumps(part["input"])
     cut = [text[at : at + PIECE * 8] for at in range(0, len(text), PIECE * 8)]
     return part | {"input": {}}, [{"type": "input_json_delta", "partial_json": piece} for piece in cut]

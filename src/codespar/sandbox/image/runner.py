@@ -359,6 +359,7 @@ def claude_code(spec: dict[str, Any], port: int) -> Command:
         "ANTHROPIC_SMALL_FAST_MODEL",
         "ANTHROPIC_DEFAULT_HAIKU_MODEL",
         "ANTHROPIC_DEFAULT_SONNET_MODEL",
+        "ANTHROPIC_DEFAULT_FABLE_MODEL",
     ):
         environment[kind] = model  # the gateway admits the configured model alone
     environment |= {"ANTHROPIC_DEFAULT_OPUS_MODEL": model, "CLAUDE_CODE_SUBAGENT_MODEL": model}
@@ -402,6 +403,7 @@ def prompt(spec: dict[str, Any]) -> str:
         ("conventions", "\n".join(convention(text) for text in context.get("conventions", []))),
         ("earlier-steps", "\n".join(context.get("earlierSteps", []))),
         ("failing-log", context.get("failingLog", "")),
+        ("issue", context.get("issue", "")),
     ]
     if attachments := context.get("attachments"):
         lines = [
