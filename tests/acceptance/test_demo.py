@@ -48,7 +48,7 @@ async def finished(process: asyncio.subprocess.Process) -> tuple[dict[str, Any],
 
 async def tasks_run(folder: Path) -> int:
     """The server's process id as soon as three tasks work in containers."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         events = list(folder.glob("tasks/*/1/out/events.ndjson"))
         pid = holder(folder)

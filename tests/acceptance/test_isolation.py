@@ -57,7 +57,7 @@ def processes():
     return len(started)
 
 status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
-other_model = json.dumps({"model": "claude-opus-4-1", "max_tokens": 1, "messages": []})
+other_model = json.dumps({"model": "claude-opus-5-5", "max_tokens": 1, "messages": []})
 found = {
     "interfaces": sorted(os.listdir("/sys/class/net")),
     "internet": tries(lambda: connect(("1.1.1.1", 443))),

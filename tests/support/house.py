@@ -44,7 +44,7 @@ class House:
             environment or {}
         )
         self._process: asyncio.subprocess.Process | None = None
-        self.client: Client
+        self.client = Client(Server(f"http://127.0.0.1:{self.port}"))
 
     @property
     def log(self) -> str:
