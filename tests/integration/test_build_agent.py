@@ -361,6 +361,34 @@ async def test_runs_that_are_heard_of_in_any_order_are_told_by_the_first_that_fa
     assert {block.title: block.text for block in told.blocks}["Since it last worked"].endswith("feat: 1")
 
 
+async def test_when_the_run_that_broke_it_works_at_a_second_try_the_next_bad_one_broke_it(shop: Shop) -> None:
+    await shop.ran(GOOD, minute=0)
+    commits = [commit(shop.bare, {"cart.py": f"{n}\n"}, f"feat: {n}") for n in range(4)]
+    for number, sha in enumerate(commits):
+        await shop.ran(BAD, sha, id=f"run-of-{number}", minute=10 * (number + 1))
+    assert (await shop.standing()).broken_by == await kept_run(shop, "run-of-0")
+    await shop.ran(GOOD, commits[0], id="run-of-0", attempt=2, minute=90)
+    standing = await shop.standing()
+    assert standing.broken_by == await kept_run(shop, "run-of-1"), "neither the newest nor the oldest bad one"
+    assert standing.green is not None and (standing.green.id, standing.green.attempt) == ("run-of-0", 2)
+
+
+async def test_a_second_try_is_compared_with_the_first_however_many_runs_lie_between(shop: Shop) -> None:
+    first = await shop.ran(GOOD, id="the-first", minute=-1)
+    between = [
+        first.evolve(id=f"nightly-{n}", started_at=AT + timedelta(minutes=n), commit=f"{n:040d}")
+        for n in range(builds.MOST_RUNS)
+    ]
+    await shop.store.write(lambda unit: [unit.save_run("shop", one) for one in between])
+    await shop.ran(BAD, id="the-first", attempt=2, minute=1000)
+    assert (await shop.standing()).flaky == (first.commit,)
+
+
+async def kept_run(shop: Shop, id: str) -> Run:
+    found = await shop.store.read(lambda unit: unit.runs("shop"))
+    return next(one for one in found if one.id == id)
+
+
 async def test_a_log_that_is_gone_is_said_to_be_and_the_rest_is_told(shop: Shop) -> None:
     await breaks(shop, log=None)
     [told] = await shop.builds_told()

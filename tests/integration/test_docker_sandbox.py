@@ -22,13 +22,17 @@ from codespar.sandbox.base import (
     EnvironmentSetup,
     ImageMissing,
     Job,
+    ModelTrouble,
     Order,
     OutputRefused,
     SandboxError,
+    Usage,
 )
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.dockerengine import EngineClient
+from codespar.sandbox.gateway import Gateway
 from codespar.sandbox.images import TaskAgentImage
+from codespar.scripted import script, server
 
 pytestmark = [
     pytest.mark.docker,
@@ -40,7 +44,7 @@ pytestmark = [
     ),
 ]
 DATA = Path(os.environ.get("CODESPAR_TEST_CACHE", "/var/tmp/codespar-test-cache"))
-MODEL = "claude-sonnet-4-5"
+MODEL = "claude-sonnet-5-5"
 
 
 async def no_file(commit: str, path: str) -> bytes | None:
@@ -174,7 +178,9 @@ class ScriptedModel:
         runner = web.AppRunner(app)
         await runner.setup()
         socket.parent.mkdir(parents=True, exist_ok=True)
-        await web.UnixSite(runner, str(socket)).start()
+        folder = os.open(socket.parent, os.O_DIRECTORY)  # a socket's own path may be too long for its name
+        await web.UnixSite(runner, f"/proc/self/fd/{folder}/{socket.name}").start()
+        os.close(folder)
         return runner
 
 
@@ -220,6 +226,55 @@ async def test_claude_code_works_without_network_and_its_change_comes_out(bench:
     ]
     assert phases == ["started", "cloned", "model_started", "finishing"]
     assert set(model.keys) == {"in-container"}
+
+
+@pytest.mark.parametrize("named", ["claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5"])
+async def test_present_models_take_all_that_the_coding_cli_asks_of_them_and_no_other_model_is_asked(
+    bench: Bench, named: str
+) -> None:
+    """The scripted model refuses what the vendor's do; also a subagent for which another tier was asked runs on the configured model."""
+    order = bench.order(Job.WORK, memory_bytes=2 * 1024**3, tmp_bytes=512 * 1024**2)
+    order = order.evolve(
+        spec=order.spec.evolve(model=named, allowed_tools=(*order.spec.allowed_tools, "Task"))
+    )
+    other = {"description": "look", "prompt": "Look around", "subagent_type": "general-purpose"}
+    turns = (
+        script.Turn("I write it.", (script.write("hello.py", "print('hello')\n"),)),
+        *(script.Turn("", (script.Call("Task", other | {"model": tier}),)) for tier in ("fable", "haiku")),
+        script.Turn("feat: say hello\n\nAdded hello.py."),
+    )
+    used: list[Usage] = []
+    troubles: list[ModelTrouble] = []
+
+    async def keep(usage: Usage) -> None:
+        used.append(usage)
+
+    async with server.ScriptedModel(script.Library({"Add hello.py": script.Script(turns)})) as model:
+        gateway = Gateway(model.url)
+        try:
+            await gateway.open(
+                order.spec.id,
+                order.folder / "in" / "model.sock",
+                model=named,
+                limits=Limits(),
+                spent_micros=0,
+                turns=0,
+                on_usage=keep,
+                on_trouble=troubles.append,
+            )
+            await (await bench.sandbox.start(order)).wait()
+        finally:
+            await gateway.close_all()
+    assert (result(order)["outcome"], troubles) == ("done", [])
+    assert "+print('hello')" in (order.folder / "out" / "changes.patch").read_text()
+    assert {asked["model"] for asked in model.requests} == {named} and used
+    of_subagents = [one for one in model.requests if "Look around" in json.dumps(one["messages"][0])]
+    assert len(of_subagents) >= 2
+    assert any('"type": "thinking"' in json.dumps(asked["messages"]) for asked in model.requests)
+    sent = json.dumps(model.requests)
+    assert '"cache_control": {"type": "ephemeral"}' in sent and '"ttl"' not in sent, (
+        "for 5 minutes, not an hour"
+    )
 
 
 async def test_blocked_commands_are_refused_by_the_coding_cli(bench: Bench) -> None:

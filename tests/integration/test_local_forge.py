@@ -196,7 +196,11 @@ async def test_lock_files_that_a_power_cut_left_are_removed_and_those_in_use_are
     tmp_path: Path, remote: Path, forge: LocalForge
 ) -> None:
     await forge.sync()
-    left = [forge.base / "HEAD.lock", forge.full / "packed-refs.lock", forge.full / "refs" / "heads" / "a.lock"]
+    left = [
+        forge.base / "HEAD.lock",
+        forge.full / "packed-refs.lock",
+        forge.full / "refs" / "heads" / "a.lock",
+    ]
     used = forge.full / "shallow.lock"
     for lock in (*left, used):
         lock.parent.mkdir(parents=True, exist_ok=True)

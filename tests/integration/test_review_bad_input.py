@@ -363,7 +363,7 @@ async def test_a_model_that_does_not_do_its_part_is_told_and_keeps_it_from_being
     tmp_path: Path, replies: tuple[Reply, ...], said: str
 ) -> None:
     async with ModelApi(*replies) as api:
-        named = ModelSettings(review="anthropic:claude-sonnet-4-6", base_url=api.url, api_key_env="TEST_KEY")
+        named = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=api.url, api_key_env="TEST_KEY")
         model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=1.5)
         try:
             async with Bureau(tmp_path, reviewer=model) as shop:
@@ -388,7 +388,7 @@ async def test_a_second_look_that_fails_lets_the_finding_stand(tmp_path: Path) -
     }
     replies = (report(finding_), report(), report(), report(), Reply(status=500))
     async with ModelApi(*replies) as api:
-        named = ModelSettings(review="anthropic:claude-sonnet-4-6", base_url=api.url, api_key_env="TEST_KEY")
+        named = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=api.url, api_key_env="TEST_KEY")
         model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=3)
         try:
             async with Bureau(tmp_path, reviewer=model) as shop:

@@ -542,7 +542,7 @@ async def test_plain_language_becomes_a_command_that_is_shown_before_it_changes_
     lines = ("status", "instruct tidy up the readme", "autonomy L5", "kill")
     async with ModelApi(*(command(line) for line in lines)) as api:
         model = {
-            "understanding": "anthropic:claude-haiku-4-5",
+            "understanding": "anthropic:claude-haiku-5-5",
             "understanding_base_url": api.url,
             "understanding_api_key_env": "TEAM_KEY",
         }

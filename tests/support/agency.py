@@ -24,6 +24,7 @@ from codespar.domain.people import Person, Role
 from codespar.domain.policy import Policy
 from codespar.domain.tasks import Limits, Thread
 from codespar.forges.local import LocalForge
+from codespar.screening.screen import Screen
 from codespar.store.base import Notice, Project, Route, Unit
 from codespar.store.database import Database
 
@@ -87,6 +88,7 @@ class Agency:
             self.clock,
             keep=self._keep,
             link=self._link,
+            screening=Screen(),
         )
         self.turns = Turns(self.store, self.agent, self.clock)
         self.listeners: list = []

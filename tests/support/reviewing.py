@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codespar.agents import reviews
+from codespar.agents import pullwork, reviews
 from codespar.agents.evidence import Sources
 from codespar.agents.pullwork import PullWork
 from codespar.agents.review import ReviewAgent, ReviewTools
@@ -233,7 +233,7 @@ class Bureau(Agency):
         if self._reviewer is None and self._scripts is not None:
             self._model = ScriptedModel(Library({}), reviews=Reviews(tuple(self._scripts)))
             await self._model.start()
-            named = ModelSettings(review="anthropic:claude-sonnet-4-6", base_url=self._model.url)
+            named = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=self._model.url)
             self._reviewer = ModelReviewer(named, {})
         self.reviewer = ReviewAgent(
             ReviewTools(
@@ -400,7 +400,7 @@ class Bureau(Agency):
         self, hands: Callable[[str], WorkflowContext] | None = None, *, keep: bool = False
     ) -> list[Any]:
         """Run the workflows that were begun, one after another. Returns their outcomes."""
-        workflows = {reviews.WORKFLOW: self.reviewer.run, reviews.APPROVAL: self.pull_work.approve}
+        workflows = {reviews.WORKFLOW: self.reviewer.run, pullwork.APPROVAL: self.pull_work.approve}
         outcomes = []
         for intent in await self.store.read(lambda unit: unit.open_intents(100)):
             context = hands(intent.id) if hands else Once(intent.id, self.clock)

@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from codespar.config import (
-    LIMIT_FIELDS,
     ConfigError,
     RepositoryConfig,
     Settings,
@@ -23,6 +22,7 @@ from codespar.config import (
     load_settings,
     parse_repository_config,
 )
+from codespar.config.limits import LIMIT_FIELDS
 from codespar.config.schema import published_schemas, repository_schema, settings_schema
 from codespar.config.units import duration, level, money, size
 from codespar.domain.tasks import MICROS, Limits

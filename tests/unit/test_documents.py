@@ -129,6 +129,8 @@ def written_default(key: str, field: FieldInfo) -> str:
         return "twice limits" if key.startswith("sandbox.caps.") else "the installation's"
     if field.default in (None, (), {}):
         return "none"
+    if key.startswith("housekeeping."):
+        return f"{int(field.default) // 86400}d"
     if key.endswith((".answer_within", ".batch", "look_every", "[].within")):
         hours, minutes = divmod(int(field.default) // 60, 60)
         return f"{hours}h" if hours else f"{minutes}m"

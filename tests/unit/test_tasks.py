@@ -51,7 +51,7 @@ SPEC = TaskSpec(
     environment=Environment(image="codespar-task:1", variables={"CI": "1", "snake_case": "kept"}),
     test_command="make test",
     limits=Limits(cost_micros=2 * MICROS, cpus=1.5),
-    model="claude-sonnet-4-5",
+    model="claude-sonnet-5-5",
 )
 
 

@@ -27,6 +27,7 @@ from codespar.domain.verdicts import (
     PullFacts,
     Ruling,
     decide,
+    lacks_only_checks,
 )
 
 HEAD = "a" * 40
@@ -318,3 +319,21 @@ def test_a_change_that_kept_an_analyser_from_its_work_is_not_approved() -> None:
     assert given is COMMENT
     [closed] = [gate for gate in gates if not gate.passed]
     assert closed.name == "findings" and "semgrep" in closed.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "waits"),
+    [
+        ({}, False),
+        ({"checks": ()}, True),
+        ({"checks": (CheckState(name="ci", conclusion=None),)}, True),
+        ({"checks": (), "ruling": Ruling(allowed=False, reason="the level is 2")}, True),
+        ({"ruling": Ruling(allowed=False, reason="the level is 2")}, False),
+        ({"checks": (), "model": None}, False),
+        ({"checks": (), "pull": PULL.evolve(draft=True)}, False),
+    ],
+)
+def test_an_approval_waits_for_checks_where_nothing_else_but_a_persons_word_is_missing(
+    changes: dict[str, Any], waits: bool
+) -> None:
+    assert lacks_only_checks(verdict(**changes)[1]) is waits

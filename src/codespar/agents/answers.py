@@ -12,7 +12,6 @@ from codespar.agents.reviews import agent_of
 from codespar.agents.turn import Turn
 from codespar.domain.commands import COMMANDS, CommandSpec, NotUnderstood
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
-from codespar.domain.reviews import ReviewState
 from codespar.domain.slots import position, queue, running
 from codespar.domain.tasks import money
 from codespar.models.base import Interpretation
@@ -44,8 +43,7 @@ def status(turn: Turn) -> None:
     overview = cards.queue_overview(tasks, turn.max_tasks)
     running_reviews = [
         FieldLine(name=one.id, value=f"reviews PR #{one.number} {one.title}".rstrip())
-        for one in turn.unit.reviews(turn.project)
-        if one.state is ReviewState.RUNNING
+        for one in turn.unit.running_reviews(turn.project)
     ]
     state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
     turn.say(

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from codespar.agents import broken, buildcards, tasking
-from codespar.agents.alone import by_itself, does, may_tell, proposes
+from codespar.agents.alone import by_itself, does, may_tell
 from codespar.agents.announcer import amend, announce, places_of
 from codespar.agents.consent import suggest
 from codespar.agents.requests import tell
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 WORKFLOW = "build"  # the name under which its workflow is registered: never changes
 MOST_LOG = 256 * 1024**2  # bytes of a log that are read
 SINCE_GREEN = 20  # commits that are named
+MOST_RUNS = 200  # of a workflow on a branch, the newest, that are looked at for which of them broke it
 PATIENCE = 5  # looks after which a log that cannot be had is told without
 TRIES = 24  # looks at a code host that does not answer: most of a day
 
@@ -50,11 +51,10 @@ def ran(unit: Unit, project: Project, policy: Policy, run: Run, now: datetime) -
     if not unit.save_run(project.name, run):
         return
     standing = unit.standing(project.name, run.branch, run.workflow)
-    others = [
-        other
-        for other in unit.runs(project.name, branch=run.branch, workflow=run.workflow, commit=run.commit)
-        if (other.id, other.attempt) != (run.id, run.attempt)
-    ]
+    others: list[Run] = []
+    if run.conclusion is not None:  # nothing follows from one that goes on
+        others = unit.runs(project.name, branch=run.branch, workflow=run.workflow, limit=MOST_RUNS)
+        others += unit.runs(project.name, branch=run.branch, workflow=run.workflow, commit=run.commit)
     changed, news = absorb(standing, run, others)
     if changed != standing:
         unit.save_standing(project.name, changed)
@@ -243,13 +243,13 @@ class BuildWatch:
             told = told.evolve(task=task.id)
         card = buildcards.broke(project.name, told, flaky)
         announce(unit, project.name, AlertKind.BUILDS, card, key, now, standing=True)
-        if proposes(decision) and decision.ask is not None and not flaky:
+        if not flaky:
             command = Command(name="fix", args=CommandArgs(text=f"build {standing.workflow}"))
             asked_for = suggest(
                 unit,
                 project.name,
                 command,
-                decision.ask,
+                decision,
                 f"the build of {standing.branch} is broken",
                 now,
                 seed=f"fix:{run.id}:{run.attempt}",

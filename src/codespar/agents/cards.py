@@ -23,14 +23,20 @@ def card_key(task: str) -> str:
     return f"{task}:progress"
 
 
+def _issue(task: Task) -> tuple[FieldLine, ...]:
+    """Which issue its task was given, or why it was not."""
+    return (_line("Issue", task.issue.told),) if task.issue else ()
+
+
 def started(task: Task, active: int, limit: int) -> NormalizedResponse:
     return NormalizedResponse(
         title="🔧 Task Agent Started",
         tone=Tone.PROGRESS,
         fields=(
-            _line("Task", f'"{task.instruction}"'),
+            _line("Task", f'"{task.title}"'),
             _line("Agent", task.id),
             _line("Active tasks", f"{active}/{limit}"),
+            *_issue(task),
         ),
         actions=(Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
         agent=task.id,
@@ -42,9 +48,10 @@ def queued(task: Task, place: int, active: int, limit: int) -> NormalizedRespons
         title=f"⏳ Task Queued (position {place})",
         tone=Tone.INFO,
         fields=(
-            _line("Task", f'"{task.instruction}"'),
+            _line("Task", f'"{task.title}"'),
             _line("Active tasks", f"{active}/{limit}"),
             _line("Estimated start", "when next task completes"),
+            *_issue(task),
         ),
         text="",
         actions=(Action(label="Cancel", command=f"cancel {task.id}", style="danger"),),
@@ -58,7 +65,7 @@ def dequeued(task: Task, place: int, active: int, limit: int) -> NormalizedRespo
         title=f"🔧 Task Started (dequeued from position {place})",
         tone=Tone.PROGRESS,
         fields=(
-            _line("Task", f'"{task.instruction}"'),
+            _line("Task", f'"{task.title}"'),
             _line("Agent", task.id),
             _line("Active tasks", f"{active}/{limit}"),
         ),
@@ -71,14 +78,14 @@ def goes_on(task: Task, active: int, limit: int) -> NormalizedResponse:
     return NormalizedResponse(
         title=f"🔧 Task Goes On ({task.id})",
         tone=Tone.PROGRESS,
-        fields=(_line("Task", f'"{task.instruction}"'), _line("Active tasks", f"{active}/{limit}")),
+        fields=(_line("Task", f'"{task.title}"'), _line("Active tasks", f"{active}/{limit}")),
         agent=task.id,
     )
 
 
 def dequeued_notice(task: Task, place: int, remaining: int) -> NormalizedResponse:
     return NormalizedResponse(
-        title=f'Task dequeued: "{task.instruction}" (was position {place}, {remaining} remaining in queue)',
+        title=f'Task dequeued: "{task.title}" (was position {place}, {remaining} remaining in queue)',
         agent=f"agent-{task.project}",
     )
 
@@ -90,7 +97,7 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
         title=f"🔧 {task.id}: {task.phase}",
         tone=Tone.PROGRESS,
         fields=(
-            _line("Task", f'"{task.instruction}"'),
+            _line("Task", f'"{task.title}"'),
             _line("Elapsed", f"{elapsed:.0f} s"),
             _line("Used", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
         ),
@@ -141,7 +148,7 @@ def tests(result: TaskResult) -> str:
 
 def ended_badly(task: Task, result: TaskResult) -> NormalizedResponse:
     cancelled = result.status is TaskStatus.CANCELLED
-    fields = [_line("Task", f'"{task.instruction}"'), _line("What happened", result.summary)]
+    fields = [_line("Task", f'"{task.title}"'), _line("What happened", result.summary)]
     if result.last_line:
         fields.append(_line("Last output", result.last_line))
     if result.patch:
@@ -162,7 +169,7 @@ def ended_badly(task: Task, result: TaskResult) -> NormalizedResponse:
 def task_so_far(task: Task) -> tuple[FieldLine, ...]:
     """What a question about a task shows of it."""
     return (
-        _line("Task", f'"{task.instruction}"'),
+        _line("Task", f'"{task.title}"'),
         _line("Used so far", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
     )
 
@@ -253,15 +260,14 @@ def conflict(number: int, other: int, paths: Sequence[str]) -> NormalizedRespons
 def queue_overview(tasks: Sequence[Task], limit: int) -> NormalizedResponse:
     held = running(tasks)
     lines = [
-        _line(f"Slot {place}", f'{task.id} ({task.phase or "starting"}): "{task.instruction}"')
+        _line(f"Slot {place}", f'{task.id} ({task.phase or "starting"}): "{task.title}"')
         for place, task in enumerate(held, 1)
     ]
     lines += [
-        _line(f"Position {position(tasks, task.id)}", f'{task.id}: "{task.instruction}"')
-        for task in queue(tasks)
+        _line(f"Position {position(tasks, task.id)}", f'{task.id}: "{task.title}"') for task in queue(tasks)
     ]
     lines += [
-        _line("Waiting for an answer", f'{task.id}: "{task.instruction}"')
+        _line("Waiting for an answer", f'{task.id}: "{task.title}"')
         for task in tasks
         if task.status is TaskStatus.WAITING
     ]

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from codespar.agents import cards
 from codespar.agents.announcer import places_of
@@ -48,13 +49,31 @@ def digest(command: Command, project: str, facts: Facts | None) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+def with_token(
+    unit: Unit,
+    make: Callable[..., Approval],
+    same: Callable[[Approval], bool] = lambda held: False,
+) -> tuple[Approval, bool]:
+    """The approval that `make` (`new_approval`, but for its `attempt`) makes under the first token that is free, and False; or under the
+    first whose holder is the `same` one, and True: it was asked for before. Raises `CodesparError` when a hundred tokens are taken.
+    """
+    for attempt in range(100):
+        approval = make(attempt=attempt)
+        held = unit.approval(approval.token)
+        if held is None or same(held):
+            return approval, held is not None
+    raise CodesparError("no free token was found: the store holds an unbelievable number of approvals")
+
+
 def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
     """Ask for an approval of the turn's command, in its thread and in the project's other places."""
     found = ApprovalKind(wanted.kind)
     shown = digest(turn.command, turn.project, turn.facts)
     summary = f"`{turn.command.written}`" + (f" in {turn.project}" if turn.project else "")
-    for attempt in range(100):
-        approval = new_approval(
+    approval, _ = with_token(
+        turn.unit,
+        partial(
+            new_approval,
             kind=found,
             seed=turn.seed,
             project=turn.project,
@@ -68,15 +87,11 @@ def ask(turn: Turn, wanted: Ask, why: str) -> Approval:
             expires_in=wanted.expires_in,
             quorum=wanted.quorum,
             self_approval_allowed=wanted.self_approval_allowed,
-            attempt=attempt,
             command=turn.command,
             shown=turn.facts.shown if turn.facts else (),
             places=_places(turn, everywhere=found is not ApprovalKind.SUGGESTION),
-        )
-        if turn.unit.approval(approval.token) is None:
-            break
-    else:
-        raise CodesparError("no free token was found: the store holds an unbelievable number of approvals")
+        ),
+    )
     turn.unit.save_approval(approval)
     turn.record("approval.asked", approval.token, {"command": turn.command.written, "why": why})
     for place, thread in enumerate(approval.places):
@@ -91,7 +106,7 @@ def suggest(
     unit: Unit,
     project: str,
     command: Command,
-    wanted: Ask,
+    decision: Decision,
     why: str,
     now: datetime,
     *,
@@ -103,14 +118,20 @@ def suggest(
 ) -> Approval | None:
     """What the agent proposes by itself, with one tap: whoever says yes gives the command, with their own rights.
 
-    It is asked in every place of the project that takes `kind`; None where the same was suggested before.
+    It is asked in every place of the project that takes `kind`; None where the decision is another than to propose it, and where the same was
+    suggested before.
     `facts` are what was read for it, and it is void when they have changed since; not `bound`, it is not, and is done on what is there then.
     """
+    wanted = decision.ask
+    if wanted is None:
+        return None
     places = tuple(place.thread for place in places_of(unit, project, kind))
     agent = f"agent-{project}"
     shown_digest = digest(command, project, facts if bound else None)
-    for attempt in range(100):
-        approval = new_approval(
+    approval, known = with_token(
+        unit,
+        partial(
+            new_approval,
             kind=ApprovalKind.SUGGESTION,
             seed=f"{agent}:{seed}",
             project=project,
@@ -123,19 +144,15 @@ def suggest(
             now=now,
             expires_in=wanted.expires_in,
             quorum=wanted.quorum,
-            attempt=attempt,
             command=command,
             shown=shown,
             places=places,
             bound=bound,
-        )
-        known = unit.approval(approval.token)
-        if known is not None and known.requester == agent and known.shown_digest == shown_digest:
-            return None
-        if known is None:
-            break
-    else:
-        raise CodesparError("no free token was found: the store holds an unbelievable number of approvals")
+        ),
+        same=lambda one: one.requester == agent and one.shown_digest == shown_digest,
+    )
+    if known:
+        return None
     unit.save_approval(approval)
     unit.record(
         at=now,

@@ -12,11 +12,11 @@ from typing import Any
 from codespar.agents import cards
 from codespar.agents.supervisor import Supervisor, read_output
 from codespar.agents.workshop import Answer, Tools, cancelled, failure
+from codespar.domain.issues import alone, harmless, mended, plain_title
 from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskSpec, TaskStatus, TestRun, money
 from codespar.forges.base import Check, PatchRefused
 from codespar.sandbox.base import Job, Order
 
-_ISSUE = re.compile(r"\s*(?:issue\s+)?#([0-9]{1,9})\b", re.IGNORECASE)
 _TITLE = re.compile(
     r"^(feat|fix|docs|test|refactor|chore|perf|build|ci|style)(\([\w./ -]{1,40}\))?!?: \S.{2,}$"
 )
@@ -43,16 +43,13 @@ class Delivery:
             )
         summary = await asyncio.to_thread(self._tools.screening.clean, str(worked["summary"]))
         title = pull_title(summary, task)
-        branch = f"codespar/{task_id}-{slug(task.instruction)}"
-        message = (
-            f"{title}\n\n{task.instruction.strip()}\n\nTask: {task_id}\nRequested-by: {task.requester}\n"
-        )
+        branch = f"codespar/{task_id}-{slug(task.title)}"
         try:
             commit = await forge.import_patch(
                 base_commit=spec.base_commit,
                 patch=patch,
                 branch=branch,
-                message=message,
+                message=commit_message(task, title),
                 author=task.requester,
                 at=task.started_at or task.created_at,
             )
@@ -145,8 +142,9 @@ class Delivery:
     def _pull_body(self, task: Task, spec: TaskSpec, summary: str, result: TaskResult) -> str:
         limits = spec.limits
         used = f"{limits.memory_bytes // 1024**2} MiB memory, {limits.cpus:g} CPUs, {limits.tmp_bytes // 1024**2} MiB of /tmp, no network"
+        said = harmless(summary.strip()) if _read_a_stranger(task) else summary.strip()
         lines = [
-            summary.strip()[:8000],
+            said[:8000],
             "",
             "---",
             f"- Instruction: {task.instruction.strip()}",
@@ -181,9 +179,19 @@ class Delivery:
 
 
 def closes(task: Task) -> list[str]:
-    """The line by which a code host closes the issue that the task was to fix, where the instruction begins with its number."""
-    named = _ISSUE.match(task.instruction) if task.kind is TaskKind.FIX else None
-    return ["", f"Closes #{named[1]}"] if named else []
+    """The line by which a code host closes the issue that the task was to fix, where the instruction begins with it."""
+    number = mended(task.instruction) if task.kind is TaskKind.FIX else None
+    return ["", f"Closes #{number}"] if number is not None else []
+
+
+def _read_a_stranger(task: Task) -> bool:
+    """Whether its agent read words of people who may do nothing here, and may repeat them."""
+    return task.issue is not None and not task.issue.unread
+
+
+def commit_message(task: Task, title: str) -> str:
+    """The title, what was asked for, and the trailers. `title` is one line, and nothing else in it is by others."""
+    return f"{title}\n\n{task.instruction.strip()}\n\nTask: {task.id}\nRequested-by: {task.requester}\n"
 
 
 def slug(text: str) -> str:
@@ -192,11 +200,13 @@ def slug(text: str) -> str:
 
 
 def pull_title(summary: str, task: Task) -> str:
-    """The agent's own Conventional Commits title where it gave one, else one made from the instruction."""
+    """The agent's own Conventional Commits title where it gave one, else one made from the instruction, or from the title of the issue that it names."""
     for line in summary.splitlines()[:5]:
         candidate = line.strip().strip("`*# ")
         if _TITLE.match(candidate):
-            return candidate[:100]
+            return (plain_title(candidate) if _read_a_stranger(task) else candidate)[:100]
+    if task.issue is not None and task.issue.title and alone(task.instruction):
+        return f"Fix #{task.issue.number}: {plain_title(task.issue.title)}"[:100].rstrip(" :")
     words = " ".join(task.instruction.split())
     kind = "fix" if task.kind in (TaskKind.FIX, TaskKind.INCIDENT_FIX) else "feat"
     if re.match(r"(write|add)\b.*\btests?\b", words, re.IGNORECASE):

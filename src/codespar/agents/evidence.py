@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from codespar.agents.coverage import covered
 from codespar.codeindex.base import CodeIndex, Hit
 from codespar.config import ConfigError, RepositoryConfig, parse_repository_config
 from codespar.config.work import RepositoryReview
@@ -37,10 +38,9 @@ _AROUND = 6  # lines before and after a place that uses what was changed
 _MOST_HISTORY = 400  # files whose history is read; beyond, the change is large whatever it says
 _MOST_COMMITS = 5000  # of the default branch, among which the author's are counted
 _YEAR, _QUARTER, _MONTH = timedelta(days=365), timedelta(days=90), timedelta(days=30)
-USUAL_CHANGES, USUAL_BY_AUTHOR = (
-    100,
-    1,
-)  # git's word for who made a commit is anybody's: it never makes one better than usual
+USUAL_CHANGES = 100  # git's word for who made a commit is anybody's: it never makes one better than usual
+USUAL_BY_AUTHOR = 1  # nor the author of a file's earlier changes
+USUAL_COVERED = 0.5  # nor do reports on coverage, which builds of the change itself made
 _CLOSES = re.compile(r"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+#(\d{1,9})\b", re.IGNORECASE)
 _OWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 
@@ -81,9 +81,8 @@ async def gather(
     forge = sources.forge
     problems: list[str] = []
     default, tip = await forge.sync()
-    rules = await _rules(forge, tip, problems)
-    text = await _diff(forge, pull, problems)
-    diff = await asyncio.to_thread(parse, text)
+    rules = await rules_at(forge, tip, problems)
+    text, diff = await _diff(forge, pull, problems)
     problems += diff.problems
     files = await forge.changes(pull.base_commit, pull.head_commit) if not text else ()
     touched = _touched(diff, [file.path for file in files])
@@ -109,6 +108,10 @@ async def gather(
         conventions=sources.conventions,
         paths=tuple(file.path for file in diff.files),
     )
+    share, why = None, ""
+    if rules.review.coverage is not None:
+        share, why = await covered(forge, pull, diff, rules.review.coverage)
+        problems += [why] if why else []
     owned = await _owned(forge, tip, touched)
     authors = {line.author for line in await forge.log(pull.base_commit, pull.head_commit, 50)}
     earlier = sum(line.author in authors for line in await forge.log(None, tip, _MOST_COMMITS))
@@ -118,7 +121,7 @@ async def gather(
         tip=tip,
         brief=brief,
         change=await asyncio.to_thread(
-            _change, pull, diff, [file.path for file in files], past, authors, earlier, owned, now
+            _change, pull, diff, [file.path for file in files], past, authors, earlier, owned, share, now
         ),
         required=tuple(await forge.required_checks(pull.base_branch)),
         changed=changed,
@@ -143,8 +146,8 @@ def facts_of(pull: PullRequest, evidence: Evidence, own: bool) -> PullFacts:
     )
 
 
-async def _rules(forge: Forge, tip: str, problems: list[str]) -> RepositoryConfig:
-    """Those of the default branch. A change never judges itself by its own."""
+async def rules_at(forge: Forge, tip: str, problems: list[str]) -> RepositoryConfig:
+    """Those of the default branch, whose newest commit is `tip`. A change never judges itself by its own."""
     try:
         raw = await forge.read_file(tip, ".codespar.yaml")
         return parse_repository_config(raw, f".codespar.yaml at {tip[:12]}")
@@ -153,14 +156,14 @@ async def _rules(forge: Forge, tip: str, problems: list[str]) -> RepositoryConfi
         return RepositoryConfig(review=RepositoryReview(approve_up_to="none"))
 
 
-async def _diff(forge: Forge, pull: PullRequest, problems: list[str]) -> str:
+async def _diff(forge: Forge, pull: PullRequest, problems: list[str]) -> tuple[str, Diff]:
+    """As text and as what it says; both empty where it cannot be read."""
     try:
         text = await forge.diff(pull.base_commit, pull.head_commit)
-        await asyncio.to_thread(parse, text)
+        return text, await asyncio.to_thread(parse, text)
     except (ForgeError, DiffError) as error:
         problems.append(f"the diff was not read: {error}")
-        return ""
-    return text
+        return "", Diff()
 
 
 async def _patch(forge: Forge, pull: PullRequest, default: str, problems: list[str]) -> bytes:
@@ -272,6 +275,7 @@ def _change(
     authors: set[str],
     earlier: int,
     owned: bool,
+    share: float | None,
     now: datetime,
 ) -> Change:
     by_path: dict[str, list[PastCommit]] = {}
@@ -308,5 +312,6 @@ def _change(
         files=tuple(files),
         incomplete=bool(unread or diff.problems),
         owned=owned,
+        covered=None if share is None else min(share, USUAL_COVERED),
         author_changes=min(USUAL_CHANGES, earlier),
     )

@@ -33,11 +33,12 @@ from codespar.domain.reviews import (
     Fate,
     Finding,
     ReviewRecord,
+    ReviewVerdict,
     RiskAssessment,
     RiskLevel,
     Side,
 )
-from codespar.domain.reviewtext import inline_body, summary
+from codespar.domain.reviewtext import code, inline_body, summary
 from codespar.domain.risk import Change, RiskRules, assess
 from codespar.domain.verdicts import (
     ApprovalRules,
@@ -61,6 +62,7 @@ _SENSITIVE = {
     "the rules of reviews and agents": Sensitive.SECURITY,
 }
 _LEVELS: dict[str, RiskLevel | None] = {"none": None, "low": RiskLevel.LOW, "medium": RiskLevel.MEDIUM}
+_GREEN = 20  # checks that an approval names
 _HEARD = 60  # of the analysers' findings that a model is told of
 
 
@@ -174,6 +176,17 @@ def draft(
     return ReviewDraft(
         head_commit=record.head_commit, verdict=record.verdict, body=body, comments=tuple(comments)
     )
+
+
+def approval(record: ReviewRecord, checks: Sequence[CheckState], clean: Callable[[str], str]) -> ReviewDraft:
+    """What follows a review of the same commit that lacked nothing but green checks."""
+    green = [code(clean(check.name)) for check in checks[:_GREEN]]
+    more = f" and {len(checks) - _GREEN} more" if len(checks) > _GREEN else ""
+    body = (
+        f"✅ **Approved** · {record.id}\n\nThe checks of {record.head_commit[:12]} are green now: {', '.join(green)}{more}. "
+        "Nothing else has changed since its review, which stands as it was posted."
+    )
+    return ReviewDraft(head_commit=record.head_commit, verdict=ReviewVerdict.APPROVE, body=body)
 
 
 def _cleaned(record: ReviewRecord, clean: Callable[[str], str]) -> ReviewRecord:
@@ -326,9 +339,9 @@ def numbered_code(text: str, finding: Finding, most: int) -> str:
     return "\n".join(lines[first:last])[: 2 * most]
 
 
-def linker(pull: PullRequest, repository_url: str = "") -> Callable[[str, int], str]:
+def linker(pull: PullRequest) -> Callable[[str, int], str]:
     """The address of a line of the head commit, where the host has one."""
-    base = repository_url or pull.url.rpartition("/pull/")[0]
+    base = pull.url.rpartition("/pull/")[0]
 
     def link(path: str, line: int) -> str:
         return f"{base}/blob/{pull.head_commit}/{quote(path)}#L{line}" if base else ""

@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from codespar.agents import cards, consent, controls, memory, people, places, reviews, tasking, watcher
+from codespar.agents import (
+    cards,
+    consent,
+    controls,
+    issues,
+    memory,
+    people,
+    places,
+    pullwork,
+    reviews,
+    tasking,
+    watcher,
+)
 from codespar.agents.alone import may_tell
 from codespar.agents.answers import ANSWERS, not_configured, not_understood
 from codespar.agents.frontdesk import MAX_CONTENT
-from codespar.agents.pullwork import approval_facts
 from codespar.agents.turn import TELLING, Bench, Facts, Turn, acts_alone, who_asks
 from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
@@ -33,10 +44,11 @@ from codespar.domain.autonomy import (
 )
 from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command, NotUnderstood, parse
-from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse, Tone
+from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse
 from codespar.domain.people import Person, may
 from codespar.forges.base import AccessLost, Forge, ForgeUnavailable, PullState
-from codespar.store.base import PULLED, Happened, Incoming, Intent, Project, Store, Unit
+from codespar.screening.base import Screening
+from codespar.store.base import PULLED, Happened, Incoming, Project, Store, Unit
 
 ANYWHERE = frozenset(
     {"help", "whoami", "register", "invite", "list projects", "alias", "approve", "reject", "policy", "audit"}
@@ -63,6 +75,7 @@ class ProjectAgent:
         *,
         keep: Keep,
         link: LinkRepository,
+        screening: Screening,
         understanding: Understanding | None = None,
     ) -> None:
         self._store = store
@@ -72,6 +85,7 @@ class ProjectAgent:
         self._clock = clock
         self._keep = keep
         self._link = link
+        self._screening = screening
         self._understanding = understanding
         self._gatherers: dict[str, Callable[[str, Command], Awaitable[Facts]]] = {
             "diff": self._gather_diff,
@@ -81,13 +95,14 @@ class ProjectAgent:
             "review": self._gather_head,
             "approve": self._gather_head,
             "memory": self._gather_memory,
+            "fix": self._gather_issue,
         }
         self._handlers: dict[str, Callable[[Turn], None]] = ANSWERS | {
             "instruct": tasking.instruct,
             "fix": tasking.instruct,
             "cancel": tasking.cancel,
             "retry": tasking.retry,
-            "merge": self._merge,
+            "merge": pullwork.merge,
             "approve": self._approve,
             "reject": self._vote,
             "review": reviews.review,
@@ -146,12 +161,23 @@ class ProjectAgent:
             if command.name == "link":
                 name, repository = await self._link(command.args.target or "", person)
                 return Facts(text=name, title=repository)
-            if isinstance(offered, list):
+            known = command.name in self._gatherers and project
+            facts = await self._gathered(project, command) if known else None
+            if isinstance(offered, list) and not (facts and facts.problem):
                 files = tuple(Offered.model_validate(one) for one in offered)
-                return Facts(attachments=await self._keep(incoming.message.channel, files))
-            return await self._gatherers[command.name](project, command) if project else None
+                kept = await self._keep(incoming.message.channel, files)
+                return (facts or Facts()).evolve(attachments=kept)
+            return facts
         except CodesparError as error:
             return Facts(problem=str(error))
+
+    async def _gathered(self, project: str, command: Command) -> Facts:
+        try:
+            return await self._gatherers[command.name](project, command)
+        except (ForgeUnavailable, AccessLost) as error:
+            if command.name != "fix" or (number := issues.meant(command.args.text or "")) is None:
+                raise
+            return issues.unread(number, str(error))  # nobody waits for a host to have something mended
 
     async def _facts_of_approval(self, project: str, token: str | None, person: Person) -> Facts | None:
         """What the approved command would work on now, to be compared with what its request showed."""
@@ -173,6 +199,10 @@ class ProjectAgent:
         except CodesparError as error:
             facts = Facts(problem=str(error))
         return facts.evolve(about=approval.token)
+
+    async def _gather_issue(self, project: str, command: Command) -> Facts:
+        number = issues.meant(command.args.text or "")
+        return await issues.read(self._forge(project), self._screening, number) if number else Facts()
 
     async def _gather_diff(self, project: str, command: Command) -> Facts:
         forge = self._forge(project)
@@ -223,7 +253,7 @@ class ProjectAgent:
         pull = await self._forge(project).fetch_pull(command.args.number or 0)
         if pull.state is not PullState.OPEN:
             return Facts(problem=f"PR #{pull.number} is {pull.state}")
-        facts = approval_facts(pull.number, pull.title, pull.head_commit)
+        facts = pullwork.approval_facts(pull.number, pull.title, pull.head_commit)
         return facts.evolve(judged=tuple(change.path for change in pull.files))
 
     async def _gather_memory(self, project: str, command: Command) -> Facts:
@@ -395,7 +425,7 @@ class ProjectAgent:
     def _approve(self, turn: Turn) -> None:
         """`approve` means a vote, or with a number a pull request."""
         if turn.command.args.number is not None:
-            reviews.approve(turn)
+            pullwork.approve(turn)
         else:
             self._vote(turn)
 
@@ -417,30 +447,6 @@ class ProjectAgent:
             ),
             _resource(turn, approval.project, project, command),
             Context(at=turn.now, policy=self._bench.policy(), channel=turn.channel),
-        )
-
-    def _merge(self, turn: Turn) -> None:
-        facts, number = turn.facts, turn.command.args.number or 0
-        if facts is None or facts.problem:
-            turn.say(cards.refused("Cannot merge", facts.problem if facts else f"PR #{number} was not found"))
-            return
-        method = turn.command.args.method or "merge"
-        id = f"merge-{turn.project}-{number}-{facts.text[:12]}-{turn.origin}"
-        payload = {
-            "workflowId": id,
-            "project": turn.project,
-            "number": number,
-            "method": method,
-            "head": facts.text,
-            "by": turn.person.name,
-            "thread": turn.thread.wire(),
-        }
-        turn.unit.intend(Intent(id=id, kind="start", target="merge", payload=payload), turn.now)
-        turn.record("pr.merge", f"PR #{number}", {"head": facts.text, "method": method})
-        turn.say(
-            NormalizedResponse(
-                title=f"🔧 Merging PR #{number} ({method})", text=facts.title, tone=Tone.PROGRESS
-            )
         )
 
 

@@ -7,16 +7,49 @@ from datetime import datetime
 from typing import Any
 
 from codespar.agents import cards, reviewcards
-from codespar.agents.turn import Facts
+from codespar.agents.turn import Facts, Turn
 from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
 from codespar.domain.reviews import ReviewVerdict
 from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, ForgeUnavailable, MergeMethod, NotOnDiff, ReviewDraft
-from codespar.store.base import Notice, Store, Unit
+from codespar.store.base import Intent, Notice, Store, Unit
 
+MERGE, APPROVAL = "merge", "approve-pull"  # the names under which the workflows are registered: never change
 TRIES, LONGEST = 6, 900.0  # how often a code host that asks for patience is asked again, and seconds between
 Payload = dict[str, Any]
+
+
+def merge(turn: Turn) -> None:
+    """`merge PR #n`: exactly the head that was shown is merged."""
+    _begin(turn, MERGE, "merge", "Merging", turn.command.args.method or "merge")
+
+
+def approve(turn: Turn) -> None:
+    """`approve PR #n`: a person says so, and exactly the head that was shown is approved at the code host."""
+    _begin(turn, APPROVAL, "approve", "Approving")
+
+
+def _begin(turn: Turn, workflow: str, verb: str, doing: str, method: str = "") -> None:
+    facts, number = turn.facts, turn.command.args.number or 0
+    if facts is None or facts.problem:
+        turn.say(cards.refused(f"Cannot {verb}", facts.problem if facts else f"PR #{number} was not found"))
+        return
+    how = {"method": method} if method else {}
+    id = f"{verb}-{turn.project}-{number}-{facts.text[:12]}-{turn.origin}"
+    payload = {
+        "workflowId": id,
+        "project": turn.project,
+        "number": number,
+        **how,
+        "head": facts.text,
+        "by": turn.person.name,
+        "thread": turn.thread.wire(),
+    }
+    turn.unit.intend(Intent(id=id, kind="start", target=workflow, payload=payload), turn.now)
+    turn.record(f"pr.{verb}", f"PR #{number}", {"head": facts.text, **how})
+    title = f"🔧 {doing} PR #{number}" + (f" ({method})" if method else "")
+    turn.say(NormalizedResponse(title=title, text=facts.title, tone=Tone.PROGRESS))
 
 
 class PullWork:

@@ -11,20 +11,21 @@ from codespar.agents import cards, consent, reviewcards
 from codespar.agents.alone import by_itself, does, proposes
 from codespar.agents.turn import Turn
 from codespar.domain.agents import AgentKind, AgentState, Outcome
-from codespar.domain.autonomy import Risk
+from codespar.domain.autonomy import Decision, Risk
 from codespar.domain.base import CodesparError, short_id
+from codespar.domain.builds import Run
 from codespar.domain.commands import Command, CommandArgs
 from codespar.domain.happenings import PullAction, PullChanged
-from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
+from codespar.domain.messages import FieldLine
 from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Permission
 from codespar.domain.policy import Policy
 from codespar.domain.reviews import ReviewRecord, ReviewState
 from codespar.domain.tasks import Thread
+from codespar.domain.verdicts import FINE, lacks_only_checks
 from codespar.store.base import Intent, Project, Unit
 
 WORKFLOW = "review"  # the name under which its workflow is registered: never changes
-APPROVAL = "approve-pull"
 MOST_A_DAY, MOST_OF_ONE = 200, 20  # reviews that the agent begins by itself, a project and a pull request
 _BEGINS = (PullAction.OPENED, PullAction.UPDATED, PullAction.READY, PullAction.REOPENED)
 _OVERTAKES = (PullAction.UPDATED, PullAction.CLOSED, PullAction.MERGED)
@@ -32,6 +33,11 @@ _OVERTAKES = (PullAction.UPDATED, PullAction.CLOSED, PullAction.MERGED)
 
 def workflow_id(record: ReviewRecord) -> str:
     return f"{record.id}-run-{record.attempt}"
+
+
+def look_id(record: ReviewRecord) -> str:
+    """The id of the workflow that is its newest second look."""
+    return f"{record.id}-look-{record.looks}"
 
 
 def container(record: ReviewRecord) -> str:
@@ -46,9 +52,12 @@ def review(turn: Turn) -> None:
         turn.say(cards.refused("Cannot review", facts.problem if facts else f"PR #{number} was not found"))
         return
     head = facts.text
-    known = _of_head(turn.unit, turn.project, number, head)
+    known = turn.unit.review_of(turn.project, number, head)
     if known is not None and known.state is ReviewState.POSTED:
-        turn.say(reviewcards.done(known).evolve(text=f"{known.id} reviewed this very commit already."))
+        told = f"{known.id} reviewed this very commit already"
+        if look_again(turn.unit, known, turn.bench.policy(), turn.now, thread=turn.thread):
+            told += "; its checks are looked at once more, and it is approved when they are green"
+        turn.say(reviewcards.done(known).evolve(text=f"{told}."))
         return
     if known is not None and known.state is ReviewState.RUNNING:
         if known.thread is None:  # nobody waited for it yet
@@ -62,17 +71,15 @@ def review(turn: Turn) -> None:
     turn.say(reviewcards.begun(record, "began"))
 
 
-def pull_changed(
-    unit: Unit, project: Project, policy: Policy, pull: PullChanged, delivery: str, now: datetime
-) -> None:
+def pull_changed(unit: Unit, project: Project, policy: Policy, pull: PullChanged, now: datetime) -> None:
     """A pull request changed: a review of an older head is overtaken, and one of this head begins as far as autonomy goes."""
     if pull.action in _OVERTAKES:
         closed = pull.action is not PullAction.UPDATED
         # the head of old news was seen before: it ends nothing, as the review finds out by itself what is true
-        old = not closed and _of_head(unit, project.name, pull.number, pull.head_commit) is not None
-        for record in unit.reviews(project.name, pull.number):
+        old = not closed and unit.review_of(project.name, pull.number, pull.head_commit) is not None
+        for record in unit.running_reviews(project.name):
             if (
-                record.state is ReviewState.RUNNING
+                record.number == pull.number
                 and not old
                 and (closed or record.head_commit != pull.head_commit)
             ):
@@ -81,7 +88,7 @@ def pull_changed(
                 )
     if pull.action not in _BEGINS or pull.draft:
         return
-    known = _of_head(unit, project.name, pull.number, pull.head_commit)
+    known = unit.review_of(project.name, pull.number, pull.head_commit)
     if known is not None and (known.state is not ReviewState.SUPERSEDED or pull.action is PullAction.OPENED):
         return
     if _flooded(unit, project.name, pull.number, now):
@@ -94,24 +101,16 @@ def pull_changed(
             detail={"head": pull.head_commit, "why": "enough were reviewed unasked today"},
         )
         return
-    decision = by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)
+    decision = _unasked(project, policy, now)
     if does(decision):
-        record = _begin(unit, project.name, pull.number, pull.head_commit, pull.title, now)
-        unit.record(
-            at=now,
-            actor=f"agent-{project.name}",
-            action="review.begun",
-            project=project.name,
-            subject=record.id,
-            detail={"pr": pull.number, "head": pull.head_commit, "rule": decision.rule},
-        )
-    elif proposes(decision) and decision.ask is not None:
+        _begin_unasked(unit, decision, project.name, pull.number, pull.head_commit, pull.title, now)
+    else:
         command = Command(name="review", args=CommandArgs(number=pull.number))
         consent.suggest(
             unit,
             project.name,
             command,
-            decision.ask,
+            decision,
             f"PR #{pull.number} was {pull.action}",
             now,
             seed=f"review:{pull.number}:{pull.head_commit}",
@@ -126,37 +125,80 @@ def pull_changed(
 
 def take_up(unit: Unit, overtaken: ReviewRecord, head: str, policy: Policy, now: datetime) -> None:
     """The code host says that `head` is the newest: its review goes on where news that came late had ended it."""
-    known = _of_head(unit, overtaken.project, overtaken.number, head)
+    known = unit.review_of(overtaken.project, overtaken.number, head)
     project = unit.project(overtaken.project)
     if known is None or known.state is not ReviewState.SUPERSEDED or project is None:
         return
-    if not does(by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)):
-        return
-    record = _begin(
-        unit, known.project, known.number, head, known.title, now, by=known.by, thread=known.thread
-    )
+    decision = _unasked(project, policy, now)
+    if does(decision):
+        by, thread = known.by, known.thread
+        _begin_unasked(unit, decision, project.name, known.number, head, known.title, now, by, thread)
+
+
+def checked(unit: Unit, project: Project, policy: Policy, run: Run, now: datetime) -> None:
+    """A build or a check of a commit ended: where it ended well, the reviews that wait for it are looked at again."""
+    if run.conclusion in FINE:
+        for record in unit.reviews_at(project.name, run.commit):
+            look_again(unit, record, policy, now)
+
+
+def look_again(
+    unit: Unit, record: ReviewRecord, policy: Policy, now: datetime, *, thread: Thread | None = None
+) -> bool:
+    """Begin the second look at a review that lacks nothing but green checks, as far as autonomy goes; or note that there is something to look
+    at when the review, or the look, that is under way has ended. Whether one is or will be made. Who asks in `thread` is told of its approval.
+    """
+    waits = record.state is ReviewState.POSTED and lacks_only_checks(record.gates)
+    if record.state is ReviewState.RUNNING or (waits and record.looking):
+        known = record.evolve(checked=True, thread=record.thread or thread)
+        if known != record:
+            unit.update_review(known)
+        return True
+    project = unit.project(record.project)
+    if not waits or project is None or record.risk is None:
+        return False
+    level = Risk(record.risk.level.value)
+    decision = by_itself(project, policy, "approve", Permission.APPROVE_PR, level, now)
+    if not does(decision) and not proposes(decision):
+        return False
+    begun = record.evolve(looks=record.looks + 1, looking=True, thread=record.thread or thread)
+    unit.update_review(begun)
+    payload = {"workflowId": look_id(begun), "review": begun.id, "look": begun.looks}
+    unit.intend(Intent(id=look_id(begun), kind="start", target=WORKFLOW, payload=payload), now)
+    return True
+
+
+def _unasked(project: Project, policy: Policy, now: datetime) -> Decision:
+    """Whether a review begins that nobody asked for."""
+    return by_itself(project, policy, "review", Permission.VIEW_DIFFS, Risk.LOW, now)
+
+
+def _begin_unasked(
+    unit: Unit,
+    decision: Decision,
+    project: str,
+    number: int,
+    head: str,
+    title: str,
+    now: datetime,
+    by: str = "",
+    thread: Thread | None = None,
+) -> None:
+    record = _begin(unit, project, number, head, title, now, by=by, thread=thread)
     unit.record(
         at=now,
-        actor=f"agent-{project.name}",
+        actor=f"agent-{project}",
         action="review.begun",
-        project=project.name,
+        project=project,
         subject=record.id,
-        detail={"pr": record.number, "head": head},
+        detail={"pr": number, "head": head, "rule": decision.rule},
     )
-
-
-def _of_head(unit: Unit, project: str, number: int, head: str) -> ReviewRecord | None:
-    return next((one for one in unit.reviews(project, number) if one.head_commit == head), None)
 
 
 def _flooded(unit: Unit, project: str, number: int, now: datetime) -> bool:
     """Whether enough was reviewed unasked today: a review costs money, and anybody may be able to push to a pull request."""
-    recent = [
-        one
-        for one in unit.reviews(project, limit=MOST_A_DAY)
-        if not one.by and now - one.started_at < timedelta(days=1)
-    ]
-    return len(recent) >= MOST_A_DAY or sum(one.number == number for one in recent) >= MOST_OF_ONE
+    of_all, of_one = unit.begun_unasked(project, number, now - timedelta(days=1))
+    return of_all >= MOST_A_DAY or of_one >= MOST_OF_ONE
 
 
 def _begin(
@@ -171,7 +213,7 @@ def _begin(
     thread: Thread | None = None,
 ) -> ReviewRecord:
     """A review of that head, begun: a new one, or the one that failed or was overtaken, once more."""
-    known = _of_head(unit, project, number, head)
+    known = unit.review_of(project, number, head)
     if known is not None:
         record = known.evolve(
             state=ReviewState.RUNNING,
@@ -227,7 +269,9 @@ def agent_of(record: ReviewRecord) -> str:
 
 def overtake(unit: Unit, record: ReviewRecord, why: str, now: datetime) -> None:
     """End a running review: nothing of it is posted."""
-    unit.update_review(record.evolve(state=ReviewState.SUPERSEDED, problems=(why,), ended_at=now))
+    verdict = record.verdict if record.posted else None  # what was not posted was not said
+    ended = record.evolve(state=ReviewState.SUPERSEDED, verdict=verdict, problems=(why,), ended_at=now)
+    unit.update_review(ended)
     agent = agent_of(record)
     if unit.agent(agent) is not None:
         unit.transition(agent, AgentState.TERMINATED, why, record.id, now, Outcome.CANCELLED)
@@ -238,27 +282,7 @@ def overtake(unit: Unit, record: ReviewRecord, why: str, now: datetime) -> None:
 
 def stop_all(unit: Unit, project: str, why: str, now: datetime) -> int:
     """End every running review of a project. Returns how many."""
-    running = [one for one in unit.reviews(project, limit=500) if one.state is ReviewState.RUNNING]
+    running = unit.running_reviews(project)
     for record in running:
         overtake(unit, record, why, now)
     return len(running)
-
-
-def approve(turn: Turn) -> None:
-    """`approve PR #n`: a person says so, and exactly the head that was shown is approved at the code host."""
-    facts, number = turn.facts, turn.command.args.number or 0
-    if facts is None or facts.problem:
-        turn.say(cards.refused("Cannot approve", facts.problem if facts else f"PR #{number} was not found"))
-        return
-    id = f"approve-{turn.project}-{number}-{facts.text[:12]}-{turn.origin}"
-    payload = {
-        "workflowId": id,
-        "project": turn.project,
-        "number": number,
-        "head": facts.text,
-        "by": turn.person.name,
-        "thread": turn.thread.wire(),
-    }
-    turn.unit.intend(Intent(id=id, kind="start", target=APPROVAL, payload=payload), turn.now)
-    turn.record("pr.approve", f"PR #{number}", {"head": facts.text})
-    turn.say(NormalizedResponse(title=f"🔧 Approving PR #{number}", text=facts.title, tone=Tone.PROGRESS))

@@ -11,12 +11,14 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from codespar.agents import board, cards
+from codespar.agents import board, cards, issues
+from codespar.agents.consent import with_token
 from codespar.agents.delivery import Delivery
 from codespar.agents.requests import card_key, tell
 from codespar.agents.supervisor import Supervisor
@@ -152,7 +154,7 @@ class TaskAgent:
             say=log.info,
         )
         await shop.index.update(shop.forge.base_repository, base)
-        overview = await shop.index.repository_map(task.instruction, _MAP_CHARACTERS)
+        overview = await shop.index.repository_map(issues.subject(task), _MAP_CHARACTERS)
         memories = await self._tools.store.read(lambda unit: unit.memories(task.project))
         spec = TaskSpec(
             id=task.id,
@@ -160,12 +162,13 @@ class TaskAgent:
             repository=shop.repository,
             base_branch=branch,
             base_commit=base,
-            instruction=task.instruction,
+            instruction=issues.instruction(task),
             kind=task.kind,
             requester=task.requester,
             context=TaskContext(
                 repository_map=overview,
                 failing_log=task.failing_log,
+                issue=task.issue.quoted if task.issue else "",
                 conventions=tuple(memory.text for memory in memories),
                 earlier_patch=attempt > 1,
                 attachments=task.attachments,
@@ -264,27 +267,23 @@ class TaskAgent:
     ) -> tuple[Approval, bool]:
         """The approval that is asked for, and whether it was asked for before. A token another question has is passed over."""
         shown = f"{task.id}:{attempt}"
-        for collision in range(100):
-            approval = new_approval(
-                kind=ApprovalKind.BUDGET,
-                seed=shown,
-                project=task.project,
-                subject=task.id,
-                action_summary=f"Go on with {task.id} with the same limits once more? The work so far is kept either way.",
-                shown_digest=shown,
-                requester=task.thread.person or task.requester,
-                permission=Permission.INSTRUCT_AGENT,
-                thread=task.thread,
-                now=now,
-                expires_in=answer_time,
-                attempt=collision,
-                shown=cards.task_so_far(task),
-                places=(task.thread,),
-            )
-            known: Approval | None = unit.approval(approval.token)
-            if known is None or known.shown_digest == shown:
-                return approval, known is not None
-        raise CodesparError(f"no free token was found for the question of {task.id}")
+        make = partial(
+            new_approval,
+            kind=ApprovalKind.BUDGET,
+            seed=shown,
+            project=task.project,
+            subject=task.id,
+            action_summary=f"Go on with {task.id} with the same limits once more? The work so far is kept either way.",
+            shown_digest=shown,
+            requester=task.thread.person or task.requester,
+            permission=Permission.INSTRUCT_AGENT,
+            thread=task.thread,
+            now=now,
+            expires_in=answer_time,
+            shown=cards.task_so_far(task),
+            places=(task.thread,),
+        )
+        return with_token(unit, make, same=lambda held: held.shown_digest == shown)
 
     async def _not_going_on(
         self, task_id: str, token: str, reply: dict[str, Any] | None, worked: Answer

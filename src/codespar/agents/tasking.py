@@ -12,6 +12,7 @@ from codespar.agents.turn import Turn
 from codespar.agents.workshop import Workshop
 from codespar.domain.approvals import ApprovalState
 from codespar.domain.base import CodesparError, short_id
+from codespar.domain.issues import QuotedIssue
 from codespar.domain.messages import Attachment, NormalizedResponse, Tone
 from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskStatus, Thread
 from codespar.store.base import Intent, Unit
@@ -20,13 +21,14 @@ from codespar.store.base import Intent, Unit
 def instruct(turn: Turn) -> None:
     kind = TaskKind.FIX if turn.command.name == "fix" else TaskKind.INSTRUCT
     if turn.facts is not None and turn.facts.problem:
-        turn.say(cards.refused("Nothing was started", turn.facts.problem, "send it again, or without it"))
+        able = turn.facts.able or "send it again, or without it"
+        turn.say(cards.refused("Nothing was started", turn.facts.problem, able))
         return
     text = (turn.command.args.text or "").strip()
     if kind is TaskKind.FIX and (build := broken.asked(text)) is not None:
         _fix_build(turn, build)
         return
-    _admit(turn, kind, text)
+    _admit(turn, kind, text, issue=turn.facts.issue if turn.facts else None)
 
 
 def _fix_build(turn: Turn, workflow: str) -> None:
@@ -41,7 +43,14 @@ def _fix_build(turn: Turn, workflow: str) -> None:
     turn.unit.save_standing(turn.project, build.evolve(task=task.id))
 
 
-def _admit(turn: Turn, kind: TaskKind, instruction: str, failing_log: str = "") -> Task:
+def _admit(
+    turn: Turn,
+    kind: TaskKind,
+    instruction: str,
+    failing_log: str = "",
+    issue: QuotedIssue | None = None,
+    attachments: tuple[Attachment, ...] = (),
+) -> Task:
     return admit(
         turn.unit,
         turn.project,
@@ -52,8 +61,9 @@ def _admit(turn: Turn, kind: TaskKind, instruction: str, failing_log: str = "") 
         turn.now,
         seed=turn.seed,
         workshop=turn.bench.workshop(turn.project),
-        attachments=turn.facts.attachments if turn.facts else (),
+        attachments=attachments or (turn.facts.attachments if turn.facts else ()),
         failing_log=failing_log,
+        issue=issue,
         cause=turn.cause,
     )
 
@@ -71,6 +81,7 @@ def admit(
     workshop: Workshop,
     attachments: tuple[Attachment, ...] = (),
     failing_log: str = "",
+    issue: QuotedIssue | None = None,
     cause: int | None = None,
 ) -> Task:
     """Take a task in, for a person or for the agent itself: it starts when a slot is free, else it queues."""
@@ -89,6 +100,7 @@ def admit(
             limits=workshop.limits,
             attachments=attachments,
             failing_log=failing_log,
+            issue=issue,
             created_at=now,
         )
         paused = bool(record and record.paused)
@@ -158,7 +170,7 @@ def retry(turn: Turn) -> None:
         told = f"{task.id} is {task.status.value}."
         turn.say(cards.refused("Still under way", told, f"`cancel {task.id}` first"))
         return
-    _admit(turn, task.kind, task.instruction, task.failing_log)
+    _admit(turn, task.kind, task.instruction, task.failing_log, task.issue, task.attachments)
 
 
 def _own(turn: Turn) -> Task | None:

@@ -14,6 +14,7 @@ from codespar.agents.workshop import Workshop
 from codespar.domain.approvals import Approval
 from codespar.domain.base import Value
 from codespar.domain.commands import Command
+from codespar.domain.issues import QuotedIssue
 from codespar.domain.messages import Attachment, FieldLine, NormalizedResponse
 from codespar.domain.people import Person, Role
 from codespar.domain.policy import Policy
@@ -34,6 +35,8 @@ class Facts(Value):
     paths: tuple[str, ...] = ()  # the files a change touches
     judged: tuple[str, ...] = ()  # the same, where the head commit alone is what a request shows
     attachments: tuple[Attachment, ...] = ()
+    issue: QuotedIssue | None = None  # what a task is to mend, as others wrote it
+    able: str = ""  # what to do about the problem
     about: str = ""  # the token of the approval whose command it was read for
 
 

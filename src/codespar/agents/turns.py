@@ -50,6 +50,7 @@ class Turns:
         self._active: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._waiting: dict[int, asyncio.Future[Sequence[Outgoing]]] = {}
+        self._stopped = False
         self.taken = 0
 
     async def start(self) -> None:
@@ -58,12 +59,16 @@ class Turns:
             self.wake(project)
 
     async def stop(self) -> None:
+        """End the turns under way. None begins after it: what it leaves undone stays in the inbox."""
+        self._stopped = True
         for task in list(self._active.values()):
             task.cancel()
         await asyncio.gather(*self._active.values(), return_exceptions=True)
 
     def wake(self, project: str) -> None:
         """There is something in the project's inbox."""
+        if self._stopped:
+            return
         if project in self._active:
             self._again.add(project)
             return
@@ -95,7 +100,7 @@ class Turns:
                     await self._take(batch)
                 elif project not in self._again:
                     return
-        except Exception as error:  # the inbox keeps the messages; the next wake takes them
+        except Exception as error:  # the other projects go on; the inbox keeps these for the next wake
             log.error("turns.failed", project=project, error=str(error), exc_info=True)
         finally:
             del self._active[project]
@@ -126,7 +131,7 @@ class Turns:
         """What was read for the message. A defect there must not keep the messages behind it from their turns."""
         try:
             return await self._mind.gather(incoming)
-        except Exception as error:
+        except Exception as error:  # handed to the turn, which fails with it and is apologized for
             log.error("turn.gather_failed", project=incoming.project, incoming=incoming.id, exc_info=True)
             return error
 

@@ -19,8 +19,6 @@ from codespar.agents.announcer import announce
 from codespar.domain.happenings import (
     Checked,
     InstallationChanged,
-    IssueChanged,
-    Pinged,
     PullAction,
     PullChanged,
     Pushed,
@@ -63,21 +61,20 @@ def notice(unit: Unit, happened: Happened, policy: Callable[[], Policy], now: da
             if last is None or last["detail"].get("after") != push.after:
                 following.pushed(unit, project, push, now)
         case PullChanged() as pull:
-            reviews.pull_changed(unit, project, sight.policy, pull, news.delivery, now)
-            _tell_pull(sight, pull, news.delivery)
+            reviews.pull_changed(unit, project, sight.policy, pull, now)
+            _tell_pull(sight, pull)
         case Ran(run=run) | Checked(run=run):
             builds.ran(unit, project, sight.policy, run, now)
+            reviews.checked(unit, project, sight.policy, run, now)
         case InstallationChanged() as change:
             _tell_access(sight, change, news.delivery)
         case RepositoryChanged() as change:
             _tell_repository(sight, change, news.delivery)
-        case IssueChanged() | Pinged():
-            return
         case _:
             return
 
 
-def _tell_pull(sight: Sight, pull: PullChanged, delivery: str) -> None:
+def _tell_pull(sight: Sight, pull: PullChanged) -> None:
     """People's own pull requests are news to the others; those of our tasks were told where they were asked for."""
     said = {PullAction.OPENED: "opened", PullAction.READY: "ready for review", PullAction.MERGED: "merged"}
     word = said.get(pull.action)

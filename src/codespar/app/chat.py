@@ -104,12 +104,14 @@ class Chat:
         await self.announcer.stop()
         if self.postman is not None:
             await self.postman.stop()
-        for name, adapter in self.adapters.items():
-            try:
-                async with asyncio.timeout(5):
-                    await adapter.stop()
-            except Exception as error:  # noqa: BLE001 - it ends with the process; the others are still to be stopped
-                log.warning("channel.stop", channel=name, error=str(error))
+        await asyncio.gather(*(self._disconnect(name, adapter) for name, adapter in self.adapters.items()))
+
+    async def _disconnect(self, name: str, adapter: ChannelAdapter) -> None:
+        try:
+            async with asyncio.timeout(4):  # within what the whole of chat is given
+                await adapter.stop()
+        except Exception as error:  # noqa: BLE001 - it ends with the process; the others are still to be stopped
+            log.warning("channel.stop", channel=name, error=repr(error))
 
     def on_message(self, notice: Notice) -> None:
         """Something was put into the outbox."""

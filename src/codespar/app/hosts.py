@@ -16,12 +16,13 @@ import structlog
 
 from codespar.agents import watcher
 from codespar.app.linked import Linked, github_name
-from codespar.app.webhooks import PATH, Answer, Hear, Webhooks, accept_news
+from codespar.app.webhooks import Answer, Hear, Webhooks, accept_news
 from codespar.config import ProjectSettings, Settings
 from codespar.domain.base import CodesparError
 from codespar.forges.base import AccessLost, Forge, ForgeError, ForgeUnavailable, Polled
 from codespar.forges.local import LocalForge
 from codespar.store.base import Store, Unit, Watch
+from codespar.web.base import GITHUB_WEBHOOKS
 
 log = structlog.get_logger(__name__)
 HEARD_WITHIN = timedelta(hours=24)  # a webhook in that time shows that they reach us
@@ -58,25 +59,33 @@ class Hosts:
 
     # forges
 
-    def make(self, project: ProjectSettings, source: str | None = None) -> Forge:
-        """The project's forge. `source` is its URL where that carries credentials. Raises `AccessLost` where none are set for GitHub."""
-        name = github_name(project.repository, self._settings)
-        self._linked.projects[project.name] = project
-        folder = self._folder / "repos" / project.name
-        try:
-            forge = self._github(folder, name) if name else LocalForge(folder, source or project.repository)
-        except CodesparError as error:
-            self._unusable[project.name] = str(error)
-            raise
-        self._unusable.pop(project.name, None)
-        self._forges[project.name] = forge
-        return forge
+    def forge(self, project: ProjectSettings) -> Forge:
+        """The project's forge. Raises `AccessLost` where no credentials are set for GitHub."""
+        if project.name not in self._forges:
+            self._linked.projects[project.name] = project
+            try:
+                self._forges[project.name] = self._make(project, project.repository)
+            except CodesparError as error:
+                self._unusable[project.name] = str(error)
+                raise
+            self._unusable.pop(project.name, None)
+        return self._forges[project.name]
 
-    def drop(self, project: str) -> None:
-        """A project that was not linked after all is not known any more."""
-        self._linked.projects.pop(project, None)
-        self._forges.pop(project, None)
-        self._unusable.pop(project, None)
+    async def link(self, project: ProjectSettings, source: str) -> None:
+        """Take on a project whose repository can be read. `source` is its URL, with the credentials that it may carry.
+
+        Raises `CodesparError`, and then nothing is taken on.
+        """
+        forge = self._make(project, source)
+        await forge.sync()
+        self._linked.projects[project.name] = project
+        self._forges[project.name] = forge
+        self._unusable.pop(project.name, None)
+
+    def _make(self, project: ProjectSettings, source: str) -> Forge:
+        folder = self._folder / "repos" / project.name
+        name = github_name(project.repository, self._settings)
+        return self._github(folder, name) if name else LocalForge(folder, source)
 
     def _github(self, folder: Path, name: str) -> Forge:
         from codespar.forges.github.client import GithubClient  # most installations that try it use none
@@ -113,7 +122,9 @@ class Hosts:
             return (
                 f"polling: it is looked at every {every}; no webhook secret is set, so webhooks are refused"
             )
-        return f"webhooks at POST {PATH}; until the first of them comes it is looked at every {every}"
+        return (
+            f"webhooks at POST {GITHUB_WEBHOOKS}; until the first of them comes it is looked at every {every}"
+        )
 
     # webhooks
 
@@ -151,8 +162,7 @@ class Hosts:
             task.cancel()
         await asyncio.gather(*self._looking.values(), return_exceptions=True)
         self._looking.clear()
-        for client in self._clients:
-            await client.close()
+        await asyncio.gather(*(client.close() for client in self._clients))
 
     async def _look_on(self, project: str) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -11,7 +12,8 @@ import sys
 import structlog
 import uvicorn
 
-from codespar.app import App, now
+from codespar.app import PART_SECONDS, App, now
+from codespar.app.stopping import cancelled, stop_each
 from codespar.config import Settings
 from codespar.domain.base import CodesparError
 
@@ -44,8 +46,8 @@ async def serve(settings: Settings) -> None:
     from codespar.web.api import create_app
 
     app = App(settings)
-    await app.start()
     try:
+        await app.start()
         listener = _bind(settings.server.host, settings.server.port)
     except BaseException:
         await app.stop()
@@ -81,14 +83,20 @@ async def serve(settings: Settings) -> None:
         await asyncio.wait({serving, stopping, engine}, return_when=asyncio.FIRST_COMPLETED)
         if engine.done():
             engine.result()
+            gc.freeze()  # what the engine brought with it stays, too
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
         app.bus.close()
-        await asyncio.gather(serving, return_exceptions=True)
-        engine.cancel()
-        await asyncio.gather(engine, return_exceptions=True)
-        await app.stop()
+        left = await stop_each(
+            [("requests", lambda: serving), ("starting", lambda: cancelled(engine))], PART_SECONDS
+        )
+        left += await app.stop()
+    if left:
+        # Nothing is lost by it: what counts is committed. Waiting for them at the interpreter's end could last for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 async def _serve_quietly(server: uvicorn.Server, listener: socket.socket) -> None:

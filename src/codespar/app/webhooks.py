@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,16 +21,16 @@ import structlog
 
 from codespar.app.linked import Linked
 from codespar.channels.base import NotConnected
+from codespar.config.private import write_private
 from codespar.domain.base import CodesparError
 from codespar.domain.happenings import InstallationChanged, News, RepositoryChanged
 from codespar.forges.base import PostedComment
 from codespar.store.base import Store, Unit
-from codespar.web.base import ApiError
+from codespar.web.base import GITHUB_WEBHOOKS, ApiError
 
 log = structlog.get_logger(__name__)
 SOURCE = "github"  # of what comes from there, in the inbox
 BODY = "github:body"  # of what was said there, so that a signature counts once
-PATH = "/webhooks/github"
 EVENTS = (
     "check_run",
     "deployment_status",
@@ -67,6 +66,9 @@ class Webhooks:
         self._clock = clock
         self._environment = environment
         self._registering = asyncio.Lock()
+        self._registered: dict[
+            str, str
+        ] = {}  # by project, "" where none was; read once, since we alone write them
 
     async def take(
         self, headers: Mapping[str, str], body: bytes, hear: Hear | None, look_soon: Callable[[str], None]
@@ -164,16 +166,19 @@ class Webhooks:
         own: set[str] = set()
         if settings.webhook_secret_env:
             own.add(self._environment.get(settings.webhook_secret_env, "").strip())
-        own.add(self._kept(project))
+        own.add(self._own_secret(project))
         if own - {""} or settings.webhook_secret_env:
             return own - {""}
         return {self._common()} - {""}
 
-    def _kept(self, project: str) -> str:
-        try:
-            return self._secret_file(project).read_text().strip()
-        except FileNotFoundError:
-            return ""
+    def _own_secret(self, project: str) -> str:
+        """The secret of the webhook that we registered for the project, or an empty text."""
+        if project not in self._registered:
+            try:
+                self._registered[project] = self._secret_file(project).read_text().strip()
+            except FileNotFoundError:
+                self._registered[project] = ""
+        return self._registered[project]
 
     def _secret_file(self, project: str) -> Path:
         return self._folder / project
@@ -188,26 +193,23 @@ class Webhooks:
                 f"{project} is not at GitHub: it has no webhooks; its repository is looked at from time to time"
             )
         if urlsplit(url).path in ("", "/"):
-            url = url.rstrip("/") + PATH
+            url = url.rstrip("/") + GITHUB_WEBHOOKS
         async with self._registering:
-            known = bool(self._kept(project))
-            secret = self._kept(project) or self._generate(project)
+            if known := self._own_secret(project):
+                return str(await forge.ensure_webhook(url, known, EVENTS))
+            made = secrets.token_urlsafe(32)
             try:
-                return str(await forge.ensure_webhook(url, secret, EVENTS))
-            except BaseException:
-                if not known:  # else what another secret signs would not be believed any more
-                    self._secret_file(project).unlink(missing_ok=True)
+                write_private(
+                    self._secret_file(project), made + "\n"
+                )  # no thread: it would write on when cancelled
+                self._registered[project] = (
+                    made  # before GitHub knows it: its first delivery may come at once
+                )
+                return str(await forge.ensure_webhook(url, made, EVENTS))
+            except BaseException:  # else what another secret signs would not be believed any more
+                self._registered[project] = ""
+                self._secret_file(project).unlink(missing_ok=True)
                 raise
-
-    def _generate(self, project: str) -> str:
-        made, path = secrets.token_urlsafe(32), self._secret_file(project)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(made + "\n")
-        unfinished.replace(path)
-        return made
 
 
 def _gives_access(news: News) -> bool:

@@ -1,4 +1,7 @@
-"""Keeps what people attach: fetched with the platform's credentials, capped in size, and typed by what it is, not by what it is called."""
+"""Keeps what people attach: fetched with the platform's credentials, capped in size, and typed by what it is, not by what it is called.
+
+What is old and not asked for is removed. It must never remove what came a moment ago, nor anything that is not an attachment.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from codespar.channels.base import AttachmentRefused, ChannelAdapter, Offered
 from codespar.domain.messages import Attachment
@@ -15,6 +21,7 @@ from codespar.domain.messages import Attachment
 MOST = 10  # attachments of one message
 _TEXT = "text/plain"
 _BINARY = "application/octet-stream"
+_KEPT = re.compile(r"([0-9a-f]{64})(\.[0-9]+\.part)?")
 
 
 class Locker:
@@ -24,10 +31,16 @@ class Locker:
         self._channels = channels
         self._folder = folder
         self._cap = cap
+        self._lock = Lock()  # writing and removing take turns
 
     def path(self, sha256: str) -> Path:
-        """Where a content is kept."""
-        return self._folder / sha256
+        """Where a content is kept. Raises `AttachmentRefused` when it is not there any more."""
+        path = self._folder / sha256
+        if not path.is_file():
+            raise AttachmentRefused(
+                f"the attachment {sha256[:12]} is not kept here any more (`housekeeping.attachments`): send the message with its file again"
+            )
+        return path
 
     async def keep(self, channel: str, offered: Sequence[Offered]) -> tuple[Attachment, ...]:
         """Fetch and keep what came with a message. Raises `AttachmentRefused`, `DeliveryFailed`."""
@@ -53,13 +66,42 @@ class Locker:
         )
 
     def _write(self, sha256: str, content: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.path(sha256)
-        if path.exists():
-            return
+        path = self._folder / sha256
         unfinished = path.with_name(f"{sha256}.{os.getpid()}.part")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if path.is_file():
+                os.utime(path)  # it came again, and its time begins again
+                return
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+
+    def remove_old(self, before: float, keep: Collection[str]) -> tuple[int, int]:
+        """Remove what came before that time (Unix), but for the SHA-256s in `keep`. Returns how many, and their bytes. Runs in a thread.
+
+        Raises `OSError` when the folder cannot be read, which holds where it is a link.
+        """
+        try:
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return 0, 0
+        removed = freed = 0
+        try:
+            with os.scandir(folder) as scanned:
+                names = [entry.name for entry in scanned]
+            for name in names:
+                known = _KEPT.fullmatch(name)
+                if known is None or known[1] in keep:
+                    continue
+                with self._lock, suppress(FileNotFoundError):  # what was being written has its own name now
+                    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime < before:
+                        os.unlink(name, dir_fd=folder)
+                        removed += 1
+                        freed += found.st_size
+        finally:
+            os.close(folder)
+        return removed, freed
 
 
 def media_type(content: bytes) -> str:

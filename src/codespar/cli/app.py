@@ -213,6 +213,31 @@ def doctor(json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 @app.command()
+def clean(
+    older: Annotated[
+        str, typer.Option("--older-than", help="Not used for so long, such as 14d or 12h.")
+    ] = "14d",
+    config: ConfigOption = None,
+) -> None:
+    """Remove our container images that nobody uses any more. A server does so by itself, once a day."""
+    from datetime import timedelta
+
+    from codespar.app.housekeeping import remove_unused_images
+    from codespar.config import load_settings
+    from codespar.config.units import duration
+
+    try:
+        seconds = duration(older)
+    except ValueError as error:
+        _stop(f"--older-than {error}", USAGE)
+    if seconds < 3600:
+        _stop("--older-than must be at least 1h: a task may be about to start from what was just made", USAGE)
+    settings = load_settings(config, os.environ)
+    removed, freed = asyncio.run(remove_unused_images(settings, timedelta(seconds=seconds)))
+    typer.echo(f"Removed {removed} images, about {freed / 1024**2:.0f} MiB.")
+
+
+@app.command()
 def init(
     force: Annotated[
         bool, typer.Option("--force", help="Write a new one even so; the old file is kept beside it.")

@@ -12,7 +12,7 @@ server:
   port: 7477                     # 0 picks a free one
 
 model:
-  name: claude-sonnet-4-5
+  name: claude-sonnet-5-5
   base_url: https://api.anthropic.com
   api_key_env: ANTHROPIC_API_KEY # the variable that holds the key, never the key
 
@@ -71,6 +71,11 @@ model:
 #   approve_up_to: low           # the highest risk approved without a person; none: never
 #   request_changes_from: high
 #   protected_paths: [".github/", "migrations/"]
+
+# housekeeping:                  # what is of no use any more is removed after so long, or `never`
+#   images: 14d                  # of containers, since their last use
+#   attachments: 30d
+#   folders: 14d                 # of tasks and reviews that have ended
 
 # channels:                      # the chat platforms; each one's page is in docs/channels/
 #   slack: {}                    # tokens from CODESPAR_SLACK_BOT_TOKEN and CODESPAR_SLACK_APP_TOKEN
@@ -148,4 +153,5 @@ test: make test                  # run in a second, clean container before a pul
 #       within: 2m
 #       endings: [.py]
 #   without: [semgrep]           # built-in analysers to leave out
+#   coverage: coverage*          # the artefacts in which builds leave their coverage report
 """

@@ -98,6 +98,10 @@ class RepositoryReview(Section):
     without: tuple[Filled, ...] = Field(
         default=(), description="built-in analysers to leave out: ruff, bandit, semgrep, detect-secrets"
     )
+    coverage: Filled | None = Field(
+        default=None,
+        description="the name of the artefacts, or a glob such as coverage*, in which builds leave their coverage report; left out: none is looked for",
+    )
 
 
 class ScheduleSettings(Section):

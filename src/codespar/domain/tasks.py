@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from codespar.domain.base import Value
+from codespar.domain.issues import QuotedIssue, alone
 from codespar.domain.messages import Attachment, UtcDatetime
 
 MICROS = 1_000_000  # micro-dollars in a dollar
@@ -66,6 +67,7 @@ class TaskContext(Value):
     repository_map: str = ""  # the files and symbols that matter most for the instruction
     earlier_steps: tuple[str, ...] = ()
     failing_log: str = ""
+    issue: str = ""  # what others wrote at the code host about what is to be mended
     conventions: tuple[str, ...] = ()  # what the team told its agent to keep in mind
     attachments: tuple[
         Attachment, ...
@@ -196,6 +198,7 @@ class Task(Value):
     status: TaskStatus
     attachments: tuple[Attachment, ...] = ()  # what came with the instruction
     failing_log: str = ""  # what a build said that it is to mend
+    issue: QuotedIssue | None = None  # what it is to mend, in the words of whoever wrote it at the code host
     killed: bool = False  # stop at once: no time to end by itself
     resumes: bool = False  # goes on after an answer: ahead of everything queued
     queued_position: int | None = None  # the position it was told when it was queued
@@ -213,6 +216,13 @@ class Task(Value):
     created_at: UtcDatetime
     started_at: UtcDatetime | None = None
     ended_at: UtcDatetime | None = None
+
+    @property
+    def title(self) -> str:
+        """By which people know it: the instruction, or what the issue is called where the instruction only names one. One line then."""
+        if self.issue is None or not alone(self.instruction):
+            return self.instruction
+        return f"Fix #{self.issue.number}: {self.issue.title}".rstrip(": ")
 
 
 def task_spec_schema() -> dict[str, Any]:

@@ -102,7 +102,9 @@ class Mirror:
         """Lock files of a git that ended with its machine or container: while they lie there, nothing can be written.
 
         Looked for at first, and once more when all that lay there at our start are old enough to be known for that."""
-        if self._lock_looks == 2 or (self._lock_looks == 1 and time.monotonic() - self._opened < _LEFT_BEHIND):
+        if self._lock_looks == 2 or (
+            self._lock_looks == 1 and time.monotonic() - self._opened < _LEFT_BEHIND
+        ):
             return
         self._lock_looks += 1
         if removed := await asyncio.to_thread(_remove_left_locks, (self.base, self.full)):

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import math
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -220,7 +221,9 @@ def _kept(path: Path) -> tuple[AnalyserReport, ...] | None:
 
 
 def _keep(path: Path, reports: tuple[AnalyserReport, ...]) -> None:
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(
+        f".{secrets.token_hex(4)}.part"
+    )  # after a crash two may come to the end at once
     unfinished.write_bytes(_REPORTS.dump_json(reports, by_alias=True))
     unfinished.replace(path)
 

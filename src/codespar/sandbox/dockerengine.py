@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from aiodocker import Docker
 
 INPUTS_LABEL = "codespar.inputs"
+LOST = re.compile(
+    r"no such image|failed to get (digest|layer)|unknown parent|layer does not exist", re.IGNORECASE
+)
+"""What the engine says when an image goes away while it is looked at."""
 _TAIL = 2500  # characters of a failed build that people are shown
 
 
@@ -51,6 +56,9 @@ class EngineClient:
         except (DockerError, TimeoutError, OSError) as error:
             await _close(docker)
             raise no_engine(where, error) from error
+        except asyncio.CancelledError:
+            await _close(docker)
+            raise
         if self._docker is not None:  # another caller was faster
             await _close(docker)
         else:
@@ -91,7 +99,7 @@ async def find(docker: Docker, name: str, inputs: str | None = None) -> str | No
     try:
         image = await docker.images.inspect(name)
     except DockerError as error:
-        if error.status == 404:
+        if error.status == 404 or LOST.match(error.message):
             return None
         if error.status == 900:
             raise no_engine("its address", error) from error
@@ -113,6 +121,23 @@ async def build(
     dockerfile: str = "Dockerfile",
 ) -> None:
     """Build `name` from files in memory and on disk. Raises `BuildFailed`."""
+    try:
+        await _build(docker, name, inputs, context, arguments, dockerfile)
+    except BuildFailed as error:
+        if not LOST.match(str(error)):
+            raise
+        # a step it had from the engine's cache was removed as it went on: the step is made anew
+        await _build(docker, name, inputs, context, arguments, dockerfile)
+
+
+async def _build(
+    docker: Docker,
+    name: str,
+    inputs: str,
+    context: Mapping[str, bytes | Path],
+    arguments: dict[str, str],
+    dockerfile: str,
+) -> None:
     from aiodocker import DockerError
 
     said: list[str] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +56,7 @@ def _put(path: Path, content: bytes) -> None:
     """Write, unless it is there already: a running container reads whole files only."""
     if path.is_file() and path.read_bytes() == content:
         return
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     unfinished.write_bytes(content)
     unfinished.chmod(0o644)
     unfinished.replace(path)

@@ -29,7 +29,8 @@ from codespar.sandbox.base import (
     ReadFile,
     Say,
 )
-from codespar.sandbox.dockerengine import BuildFailed, EngineClient, build, digest, find
+from codespar.sandbox.dockerengine import INPUTS_LABEL, BuildFailed, EngineClient, build, digest, find
+from codespar.sandbox.imageuse import mark, take
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -76,21 +77,24 @@ class TaskAgentImage:
 
     async def ensure(self, say: Say) -> str:
         """The image's id, built when its inputs are new. Raises `ImageMissing`, `EngineUnavailable`."""
-        if self._known is not None:
-            return self._known
+        docker = await self.engine.get()
         async with self._lock:
-            if self._known is None:
-                self._known = await self._ensure(say)
-        return self._known
+            if self._known is None or not await mark(docker, self._known):
+                self._known = await self._ensure(docker, say)
+            return self._known
 
     async def tools(self, say: Say) -> str:
         """The name of the image of the tools alone, built when its inputs are new. Raises `ImageMissing`, `EngineUnavailable`."""
         docker = await self.engine.get()
         name, inputs = await self.tools_inputs()
         async with self._tools_lock:
-            if await find(docker, name, inputs) is None:
+            if await take(docker, name, inputs) is None:
                 await self._build_tools(docker, name, inputs, say)
         return name
+
+    async def names(self) -> tuple[str, ...]:
+        """The names of the images that this release makes and uses, whether they are there or not."""
+        return (await self.tools_inputs())[0], (await self._inputs())[0]
 
     async def tools_inputs(self) -> tuple[str, str]:
         """The name of the tools' image, and the hash of what it is made from."""
@@ -100,17 +104,21 @@ class TaskAgentImage:
         inputs = digest(recipe, bundle, CLAUDE_CODE_VERSION.encode(), _ARCH.encode(), wanted.encode())
         return f"codespar/task-agent-tools:{inputs[:12]}", inputs
 
-    async def _ensure(self, say: Say) -> str:
-        docker = await self.engine.get()
+    async def _inputs(self) -> tuple[str, str, dict[str, bytes | Path]]:
+        """The image's name, the hash of what it is made from, and the files of its build."""
+        context: dict[str, bytes | Path] = {}
         recipe, runner = (SOURCES / "Dockerfile").read_bytes(), (SOURCES / "runner.py").read_bytes()
+        context |= {"Dockerfile": recipe, "runner.py": runner}
         inputs = digest((await self.tools_inputs())[1].encode(), recipe, runner)
-        name = f"codespar/task-agent:{__version__}-{inputs[:12]}"
-        found = await find(docker, name, inputs)
+        return f"codespar/task-agent:{__version__}-{inputs[:12]}", inputs, context
+
+    async def _ensure(self, docker: Docker, say: Say) -> str:
+        name, inputs, context = await self._inputs()
+        found = await take(docker, name, inputs)
         if found is None:
             began = time.monotonic()
-            arguments = {"TOOLS": await self.tools(say)}
-            await self._build(docker, name, inputs, {"Dockerfile": recipe, "runner.py": runner}, arguments)
-            found = await find(docker, name, inputs)
+            await self._build(docker, name, inputs, context, {"TOOLS": await self.tools(say)})
+            found = await take(docker, name, inputs)
             say(f"built {name} in {time.monotonic() - began:.0f} s")
         if found is None:
             raise ImageMissing(
@@ -226,6 +234,9 @@ class TaskAgentImage:
                     continue
                 found.chmod(0o755)
                 found.replace(path)
+                for other in self._cache.glob("claude-*"):  # of releases before
+                    if other != path:
+                        other.unlink(missing_ok=True)
                 return path
         raise ImageMissing(
             f"Claude Code {CLAUDE_CODE_VERSION} could not be fetched: {' / '.join(said)}\nPut the binary at {path} yourself, or make npm or pip reach"
@@ -302,7 +313,8 @@ class EnvironmentImages:
         if not (setup.image or setup.dockerfile or setup.setup or setup.inputs):
             return agent
         key = (base_commit if setup.inputs or setup.dockerfile else "", setup.model_dump_json())
-        if known := self._known.get(key):
+        docker = await self._agent.engine.get()
+        if (known := self._known.get(key)) and await mark(docker, known):
             return known
         made = await self._made(agent, base_commit, setup, read_file, say)
         self._known[key] = made
@@ -325,7 +337,7 @@ class EnvironmentImages:
         name = f"codespar/environment:{inputs[:16]}"
         docker = await self._agent.engine.get()
         async with self._building.setdefault(inputs, asyncio.Lock()):
-            if found := await find(docker, name, inputs):
+            if found := await take(docker, name, inputs):
                 return found
             say(f"building the project's environment {name}")
             began = time.monotonic()
@@ -340,7 +352,7 @@ class EnvironmentImages:
                     f"The project's set-up failed while its image was built: {error}"
                 ) from error
             say(f"built {name} in {time.monotonic() - began:.0f} s")
-            found = await find(docker, name, inputs)
+            found = await take(docker, name, inputs)
         self._building.pop(inputs, None)
         if found is None:
             raise ImageMissing(
@@ -381,6 +393,7 @@ def environment_recipe(agent: str, own: str | None, setup: EnvironmentSetup, hos
         lines += [
             f"FROM {agent} AS codespar",
             f"FROM {own}",
+            f"LABEL {INPUTS_LABEL}=unfinished",  # what a failed build leaves is known by it
             "USER 0:0",
             f"RUN {need}",
             "COPY --from=codespar /opt/codespar /opt/codespar",

@@ -33,6 +33,7 @@ from codespar.domain.tasks import Task
 from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
 from codespar.store.base import Outgoing, StoreError, Unit
 from codespar.web.base import (
+    GITHUB_WEBHOOKS,
     MAX_BODY,
     MAX_CHANNEL_BODY,
     MAX_WEBHOOK_BODY,
@@ -485,7 +486,7 @@ class _Gate:
             await self._app(scope, receive, send)
             return
         most = MAX_CHANNEL_BODY if scope["path"].startswith("/channels/") else MAX_BODY
-        if scope["path"] == "/webhooks/github":
+        if scope["path"] == GITHUB_WEBHOOKS:
             most = MAX_WEBHOOK_BODY
         too_large = f"a request may have {most} bytes"
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")

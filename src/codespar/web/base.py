@@ -19,6 +19,8 @@ from codespar.web.bus import Bus
 MAX_BODY = 256 * 1024  # bytes of a request
 MAX_WEBHOOK_BODY = 25 * 1024**2  # bytes of a code host's: GitHub sends no more
 MAX_CHANNEL_BODY = 3 * 1024**2  # bytes of a chat platform's: WhatsApp sends up to 3 MB
+WEBHOOKS = "/webhooks/"
+GITHUB_WEBHOOKS = f"{WEBHOOKS}github"  # with a signature and a size of their own
 
 
 class ApiError(CodesparError):

@@ -23,10 +23,9 @@ from codespar.domain.messages import Author, Channel, NormalizedMessage
 from codespar.domain.people import Person
 from codespar.domain.tasks import Thread
 from codespar.store.base import Outgoing, StoreError
-from codespar.web.base import MAX_BODY, ApiError, House, error_body
+from codespar.web.base import GITHUB_WEBHOOKS, MAX_BODY, WEBHOOKS, ApiError, House, error_body
 
-MESSAGES, WEBHOOKS = "/api/v1/messages", "/webhooks/"
-GITHUB = "/webhooks/github"  # which has a scheme and a size of its own
+MESSAGES = "/api/v1/messages"
 Answer = tuple[int, dict[str, Any]]  # HTTP status, JSON body
 
 
@@ -180,7 +179,7 @@ class Edge:
 
 
 def _is_ours(path: str) -> bool:
-    return path == MESSAGES or (path.startswith(WEBHOOKS) and path != GITHUB and "\0" not in path)
+    return path == MESSAGES or (path.startswith(WEBHOOKS) and path != GITHUB_WEBHOOKS and "\0" not in path)
 
 
 def _again(parts: list[Message], receive: Receive) -> Receive:

@@ -22,6 +22,8 @@ class Metrics:
         self._counts: Counter[str] = Counter()
         self._ignored: Counter[tuple[str, str]] = Counter()
         self._delivered: Counter[str] = Counter()
+        self._removed: Counter[str] = Counter()
+        self._freed: Counter[str] = Counter()  # bytes
         self._waited: defaultdict[str, float] = defaultdict(float)  # seconds
 
     def ignored(self, channel: str, why: str) -> None:
@@ -36,6 +38,11 @@ class Metrics:
     def count(self, kind: str) -> None:
         """Count a notice of the store."""
         self._counts[kind] += 1
+
+    def removed(self, what: str, count: int, size: int) -> None:
+        """Count what housekeeping removed, and its bytes."""
+        self._removed[what] += count
+        self._freed[what] += size
 
     def render(self) -> bytes:
         """The page, in Prometheus' text format."""
@@ -64,4 +71,14 @@ class Metrics:
         for channel, times in self._delivered.items():
             taken.labels(channel).inc(times)
             waited.labels(channel).inc(self._waited[channel])
+        removed = Series(
+            "codespar_removed",
+            "Images, attachments and folders that nobody needed any more",
+            ["what"],
+            registry=registry,
+        )
+        freed = Series("codespar_removed_bytes", "What their removal freed", ["what"], registry=registry)
+        for what, count in self._removed.items():
+            removed.labels(what).inc(count)
+            freed.labels(what).inc(self._freed[what])
         return generate_latest(registry)

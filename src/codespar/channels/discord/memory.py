@@ -7,11 +7,11 @@ already is recognized by its delivery id. Nothing of what people wrote is kept h
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from codespar.config.private import write_private
 from codespar.domain.base import Value
 
 _KEPT_DIRECT = 200
@@ -67,7 +67,7 @@ class Memory:
         async with self._writing:
             if self._changed:
                 self._changed = False
-                await asyncio.to_thread(_write, self._file, self._kept.model_dump_json())
+                await asyncio.to_thread(write_private, self._file, self._kept.model_dump_json())
 
 
 def _read(file: Path) -> _Kept:
@@ -75,14 +75,3 @@ def _read(file: Path) -> _Kept:
         return _Kept.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
         return _Kept()  # a first start, or a file that was damaged: nothing older is read again
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = file.with_suffix(".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)

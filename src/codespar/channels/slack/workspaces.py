@@ -6,7 +6,6 @@ A workspace is known by its team id; an installation for a whole organization by
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from codespar.channels.slack.normalize import Us
+from codespar.config.private import write_private
 
 log = structlog.get_logger(__name__)
 
@@ -59,17 +59,7 @@ class Workspaces:
 
     def keep(self, workspace: Workspace) -> None:
         """Know a workspace for good."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(workspace.team)
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as file:
-            json.dump(asdict(workspace), file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_private(self._path(workspace.team), json.dumps(asdict(workspace)))
         self._known[workspace.team] = workspace
 
     def forget(self, team: str) -> None:
