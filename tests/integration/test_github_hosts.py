@@ -223,6 +223,18 @@ async def test_a_revoked_token_is_told_once_and_so_is_that_it_works_again(given:
     assert len(given.told("cannot be read")) == 1
 
 
+async def test_at_l0_lost_access_is_recorded_and_shown_when_asked_but_not_told(given: Given) -> None:
+    await given.slack.say("ada", "autonomy L0")
+    await given.team.sees("slack", "Autonomy L0")
+    given.site.revoked = True
+    await given.looked()
+    await given.settle()
+    assert not given.told("cannot be read")
+    assert await given.audit("forge.lost")
+    await given.slack.say("ada", "status")
+    await given.team.sees("slack", "Repository: cannot be read")
+
+
 @pytest.mark.parametrize("trouble", ["limited", "away"])
 async def test_a_host_that_asks_for_patience_or_does_not_answer_is_not_told_of(
     given: Given, trouble: str

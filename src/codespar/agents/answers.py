@@ -33,10 +33,10 @@ def status(turn: Turn) -> None:
         turn.say(NormalizedResponse(title="📊 All projects", fields=tuple(lines)))
         return
     if args.scope == "build":
-        watch = turn.unit.watch(turn.project)
+        problem = turn.unit.problem(turn.project)
         under_way = [run for run in turn.unit.runs(turn.project, limit=30) if run.conclusion is None]
         standings = turn.unit.standings(turn.project)
-        turn.say(buildcards.overview(turn.project, standings, under_way, watch.problem, turn.now))
+        turn.say(buildcards.overview(turn.project, standings, under_way, problem, turn.now))
         return
     tasks = turn.unit.open_tasks(turn.project)
     agent = turn.unit.agent(board.project_agent(turn.project))
@@ -45,11 +45,13 @@ def status(turn: Turn) -> None:
         FieldLine(name=one.id, value=f"reviews PR #{one.number} {one.title}".rstrip())
         for one in turn.unit.running_reviews(turn.project)
     ]
-    state = FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")
+    state = [FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")]
+    if problem := turn.unit.problem(turn.project):
+        state.append(FieldLine(name="Repository", value=f"cannot be read: {problem}"))
     turn.say(
         overview.evolve(
             title=f"📊 {turn.project}: {len(running(tasks))}/{turn.max_tasks} tasks",
-            fields=(state, *overview.fields, *running_reviews),
+            fields=(*state, *overview.fields, *running_reviews),
         )
     )
 

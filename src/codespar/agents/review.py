@@ -44,7 +44,7 @@ class ReviewAgent(Reviewing):
 
     async def _stop_if_over(self, id: str) -> None:
         record = await self._tools.store.read(lambda unit: unit.review(id))
-        if record is not None and record.state is not ReviewState.RUNNING:
+        if record is not None and record.state not in (ReviewState.RUNNING, ReviewState.POSTED):
             try:
                 await self._tools.analysers.stop(reviews.container(record))
             except SandboxError as error:

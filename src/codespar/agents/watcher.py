@@ -129,7 +129,8 @@ def _tell_access(sight: Sight, change: InstallationChanged, delivery: str) -> No
         subject=sight.project.repository,
         detail={"account": change.account},
     )
-    announce(sight.unit, sight.project.name, AlertKind.ALL, card, key, sight.now, critical=lost)
+    if sight.may_tell:
+        announce(sight.unit, sight.project.name, AlertKind.ALL, card, key, sight.now, critical=lost)
 
 
 def _tell_repository(sight: Sight, change: RepositoryChanged, delivery: str) -> None:
@@ -180,7 +181,8 @@ def _tell_repository(sight: Sight, change: RepositoryChanged, delivery: str) -> 
     )
     key = f"{project.name}:repository:{delivery}"
     critical = change.action == "deleted"
-    announce(sight.unit, project.name, AlertKind.ALL, card, key, sight.now, critical=critical)
+    if sight.may_tell:
+        announce(sight.unit, project.name, AlertKind.ALL, card, key, sight.now, critical=critical)
 
 
 def _newest(sight: Sight, action: str, subject: str | None = None) -> dict[str, Any] | None:
@@ -201,27 +203,28 @@ def _is_lately(entry: dict[str, Any], now: datetime) -> bool:
     return now - datetime.fromisoformat(entry["at"]) < TWICE_WITHIN
 
 
-def trouble(unit: Unit, project: str, before: str, now_is: str, now: datetime) -> None:
+def trouble(unit: Unit, name: str, policy: Policy, before: str, now_is: str, now: datetime) -> None:
     """The code host cannot be read, or can be again: told when it changes, and not at every look."""
-    if bool(before) == bool(now_is):
+    project = unit.project(name)
+    if bool(before) == bool(now_is) or project is None:
         return
     lost = bool(now_is)
     card = NormalizedResponse(
-        title=f"❌ The repository of {project} cannot be read"
+        title=f"❌ The repository of {name} cannot be read"
         if lost
-        else f"✅ The repository of {project} can be read again",
+        else f"✅ The repository of {name} can be read again",
         tone=Tone.FAILURE if lost else Tone.SUCCESS,
         text=now_is,
-        agent=f"agent-{project}",
+        agent=f"agent-{name}",
     )
     action = "forge.lost" if lost else "forge.found"
     unit.record(
         at=now,
-        actor=f"agent-{project}",
+        actor=f"agent-{name}",
         action=action,
-        project=project,
-        subject=project,
+        project=name,
+        subject=name,
         detail={"why": now_is},
     )
-    key = f"{project}:forge:{now.isoformat()}"
-    announce(unit, project, AlertKind.ALL, card, key, now, critical=lost)
+    if may_tell(project, policy):
+        announce(unit, name, AlertKind.ALL, card, f"{name}:forge:{now.isoformat()}", now, critical=lost)

@@ -43,6 +43,7 @@ class Hosts:
         environment: Mapping[str, str],
     ) -> None:
         self._settings = settings
+        self._policy = settings.policies.policy()
         self._store = store
         self._folder = folder
         self._clock = clock
@@ -231,7 +232,7 @@ class Hosts:
                 accept_news(unit, project, one)
             watch = unit.watch(project)
             problem = watch.problem if out_of_reach else ""
-            watcher.trouble(unit, project, watch.problem, problem, now)
+            watcher.trouble(unit, project, self._policy, watch.problem, problem, now)
             unit.save_watch(watch.evolve(cursor=polled.cursor, polled_at=now, problem=problem))
 
         await self._store.write(write)
@@ -243,7 +244,7 @@ class Hosts:
             watch = unit.watch(project)
             if watch.problem == problem:
                 return False
-            watcher.trouble(unit, project, watch.problem, problem, now)
+            watcher.trouble(unit, project, self._policy, watch.problem, problem, now)
             unit.save_watch(watch.evolve(problem=problem))
             return True
 

@@ -85,6 +85,7 @@ OPEN_TASKS = Prepared(
     .where(t.tasks.c.project == bindparam("project"), t.tasks.c.status.in_(_OPEN))
     .order_by(t.tasks.c.ticket)
 )
+PROBLEM = Prepared(select(t.watches.c.problem).where(t.watches.c.project == bindparam("project")))
 RUNNING_REVIEWS = Prepared(
     select(t.reviews.c.body)
     .where(

@@ -36,6 +36,11 @@ class Watching(Rows):
             problem=row.problem,
         )
 
+    def problem(self, project: str) -> str:
+        """Why the project's repository cannot be read, as far as is known; empty where it can."""
+        row = q.PROBLEM.first(self._db, project=project)
+        return str(row[0]) if row else ""
+
     def save_watch(self, watch: Watch) -> None:
         values = {
             "project": watch.project,
