@@ -47,5 +47,6 @@ say "making the virtual environment in $VENV"
 uv() { "$VENV/bin/python" -m uv "$@" </dev/null; }
 uv pip sync -q --python "$VENV/bin/python" --require-hashes --compile-bytecode requirements-dev.lock
 uv pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
+"$VENV/bin/python" -m compileall -q src # else every start of a server compiles it where Python may not write byte code
 printf '%s\n' "$wanted" >"$STAMP"
 say "ready: $VENV/bin/codespar"
