@@ -31,8 +31,8 @@ SCRIPTS = Library(
         "forever": makes("forever.txt", seconds=600),
         "expensive": Script(
             (
-                Turn("First I write.", (write("dear.txt", "one\n"),), input_tokens=400_000),
-                Turn("Then I look.", (bash("cat dear.txt"),), input_tokens=400_000),
+                Turn("First I write.", (write("dear.txt", "one\n"),), input_tokens=600_000),
+                Turn("Then I look.", (bash("cat dear.txt"),), input_tokens=600_000),
                 Turn("And once more.", (bash("ls"),), input_tokens=1000),
                 Turn("feat: add dear.txt\n\nDone."),
             )

@@ -8,17 +8,12 @@ alone reads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
 import re
 import shutil
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-
-import structlog
 
 from codespar import git
 from codespar.config.private import write_private
@@ -33,13 +28,12 @@ from codespar.forges.base import (
     PushRefused,
     RepositoryUnusable,
 )
+from codespar.forges.leftlocks import LeftLocks
 from codespar.forges.patches import apply_patch
 
-log = structlog.get_logger(__name__)
 _SOURCE = "source"  # the file that keeps a URL with credentials, for its owner alone
 _MAX_FILE = 1024**2  # bytes
 MOST_DIFF = 64 * 1024**2  # bytes
-_LEFT_BEHIND = 60.0  # seconds after which a lock file that was there before us is nobody's any more
 Access = Callable[[], Awaitable[Mapping[str, str]]]  # what git needs in its environment to be let in
 
 
@@ -65,7 +59,7 @@ class Mirror:
         self._access = access
         self._lock = asyncio.Lock()
         self._branch = ""
-        self._opened, self._lock_looks = time.monotonic(), 0
+        self._left_locks = LeftLocks(self.base, self.full)
 
     @property
     def base_repository(self) -> Path:
@@ -83,7 +77,7 @@ class Mirror:
 
     async def sync(self) -> tuple[str, str]:
         async with self._lock:
-            await self._remove_left_locks()
+            await self._left_locks.remove()
             branch, commit = await self._remote_head()
             await self._create("sha256" if len(commit) == 64 else "sha1")
             ref = f"refs/heads/{branch}"
@@ -97,18 +91,6 @@ class Mirror:
                 await git.run("symbolic-ref", "HEAD", ref, cwd=self.base)
                 self._branch = branch
             return branch, commit
-
-    async def _remove_left_locks(self) -> None:
-        """Lock files of a git that ended with its machine or container: while they lie there, nothing can be written.
-
-        Looked for at first, and once more when all that lay there at our start are old enough to be known for that."""
-        if self._lock_looks == 2 or (
-            self._lock_looks == 1 and time.monotonic() - self._opened < _LEFT_BEHIND
-        ):
-            return
-        self._lock_looks += 1
-        if removed := await asyncio.to_thread(_remove_left_locks, (self.base, self.full)):
-            log.warning("forge.locks_left_behind", repository=self.shown, removed=removed)
 
     async def _remote_head(self) -> tuple[str, str]:
         try:
@@ -422,17 +404,3 @@ def _number(text: str) -> int:
 def _shown(text: str) -> str:
     """git's bytes as text that every reader takes."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _remove_left_locks(repositories: Sequence[Path]) -> list[str]:
-    removed: list[str] = []
-    for repository in repositories:
-        for folder, folders, files in os.walk(repository):
-            if Path(folder) == repository:
-                folders[:] = [name for name in folders if name != "objects"]
-            for path in (Path(folder, name) for name in files if name.endswith(".lock")):
-                with contextlib.suppress(FileNotFoundError):  # whose it was is done with it
-                    if time.time() - path.lstat().st_mtime > _LEFT_BEHIND:
-                        path.unlink()
-                        removed.append(str(path.relative_to(repository.parent)))
-    return removed
