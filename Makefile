@@ -1,7 +1,7 @@
 # Every way in. `make` alone lists them; each target sets up what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean docker postgres github
+.PHONY: help setup demo test check format bench lock clean docker postgres github images
 MAKEFLAGS += --no-print-directory
 
 # Taken as they were typed: a dollar sign in a task is a dollar sign.
@@ -33,7 +33,10 @@ demo: setup docker ## four tasks at once, from message to pull request; REPO=<pa
 github: setup
 	@scripts/ensure_github.sh
 
-test: setup docker postgres github ## all tests, with Docker, PostgreSQL and the programs that play GitHub; WORKERS=1 runs one after the other
+images: setup docker
+	@.venv/bin/python scripts/ensure_images.py
+
+test: setup docker postgres github images ## all tests, with Docker, PostgreSQL and the programs that play GitHub; WORKERS=1 runs one after the other
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## format, lint, types, import rules, documents: before every commit

@@ -5,7 +5,6 @@ Nothing here pretends to be something else, and nothing is skipped for being abs
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -44,18 +43,9 @@ def work_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-BUILD = """
-import asyncio, pathlib, sys
-from codespar.app import build_image
-from codespar.config import Settings
-
-asyncio.run(build_image(Settings(data_dir=pathlib.Path(sys.argv[1])), print))
-"""
-
-
 @pytest.fixture(scope="session")
 def docker_engine() -> str:
-    """The address of the container engine that answers, such as `unix:///var/run/docker.sock`, with the task image in it.
+    """The address of the container engine that answers, such as `unix:///var/run/docker.sock`, with the images of this release in it.
 
     Building that takes minutes where it was never built, which is no test's time.
     """
@@ -70,17 +60,14 @@ def docker_engine() -> str:
             f"no container engine answers ({asked.stderr.strip()}); start one: scripts/ensure_docker.sh",
             pytrace=False,
         )
-    folder = Path(os.environ.get("CODESPAR_TEST_CACHE", "/var/tmp/codespar-test-cache"))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "building").open("w") as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # the other processes of this run wait for the same image
-        built = subprocess.run(
-            [sys.executable, "-c", BUILD, str(folder)], capture_output=True, text=True, check=False
-        )
+    built = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "ensure_images.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if built.returncode != 0:
-        pytest.fail(
-            f"the task image could not be built:\n{built.stdout}{built.stderr[-3000:]}", pytrace=False
-        )
+        pytest.fail(f"{built.stdout}{built.stderr[-3000:]}", pytrace=False)
     return asked.stdout.strip()
 
 
