@@ -61,7 +61,7 @@ class CaseFile:
     # what was found
 
     async def reports(self) -> tuple[AnalyserReport, ...]:
-        """None where nothing was analysed."""
+        """Empty where nothing was analysed."""
         raw = await asyncio.to_thread(self._read, "reports.json")
         return tuple(AnalyserReport.model_validate(one) for one in json.loads(raw or b"[]"))
 

@@ -6,6 +6,7 @@ Posts nothing.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,15 +84,15 @@ class Ended(Exception):
         self.answer = answer
 
 
-class Reviewing:
+class Reviewing(ABC):
     """All that lasts is in the store, the review's case file and the workflow's steps."""
 
     def __init__(self, tools: ReviewTools) -> None:
         self._tools = tools
 
+    @abstractmethod
     def over(self, record: ReviewRecord) -> str | None:
         """Why there is nothing left to do for the record; None while there is. Asked before every step."""
-        raise NotImplementedError
 
     # steps
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 import structlog
 
 from codespar.app.sandbox import make_sandbox
+from codespar.app.stopping import cancelled
 from codespar.channels.locker import Locker
 from codespar.config import Settings
 from codespar.config.housekeeping import NEVER, HousekeepingSettings
@@ -71,9 +72,7 @@ class Housekeeping:
         self._working = asyncio.create_task(self._work(ready), name="housekeeping")
 
     async def stop(self) -> None:
-        if self._working:
-            self._working.cancel()
-            await asyncio.gather(self._working, return_exceptions=True)
+        await cancelled(self._working)
 
     async def _work(self, ready: asyncio.Task[None]) -> None:
         await asyncio.wait({ready})
@@ -119,9 +118,8 @@ class Housekeeping:
             for start in range(0, len(names), AT_ONCE):
                 some = names[start : start + AT_ONCE]
                 over = await self._store.read(lambda unit, some=some: _ended(unit, some, before))
-                if (
-                    over
-                ):  # looked at again where nothing can begin meanwhile: a review can be asked for once more
+                if over:
+                    # looked at again where nothing can begin meanwhile: a review can be asked for once more
                     put_aside += await self._store.write(
                         lambda unit, over=over, kind=kind: self._put_aside(unit, kind, over, before)
                     )

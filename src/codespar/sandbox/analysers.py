@@ -221,9 +221,8 @@ def _kept(path: Path) -> tuple[AnalyserReport, ...] | None:
 
 
 def _keep(path: Path, reports: tuple[AnalyserReport, ...]) -> None:
-    unfinished = path.with_suffix(
-        f".{secrets.token_hex(4)}.part"
-    )  # after a crash two may come to the end at once
+    # after a crash two may come to the end at once
+    unfinished = path.with_suffix(f".{secrets.token_hex(4)}.part")
     unfinished.write_bytes(_REPORTS.dump_json(reports, by_alias=True))
     unfinished.replace(path)
 
