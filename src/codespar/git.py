@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -98,15 +98,17 @@ async def run_bytes(
 ) -> tuple[int, bytes]:
     """Run git and return (exit code, stdout). Raises `GitError` for a code outside `ok_codes` and after `timeout` seconds, and
     `OutputTooLarge` beyond `cap` bytes of output, of which no more are held than that."""
-    process = await asyncio.create_subprocess_exec(
-        "git",
-        *arguments,
-        cwd=cwd,
-        env=environment(extra_env),
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # what git starts can be ended with it, and finds no terminal to ask at
+    process = await _start(
+        asyncio.create_subprocess_exec(
+            "git",
+            *arguments,
+            cwd=cwd,
+            env=environment(extra_env),
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # what git starts can be ended with it, and finds no terminal to ask at
+        )
     )
     try:
         async with asyncio.timeout(timeout):
@@ -115,8 +117,7 @@ async def run_bytes(
             else:
                 out, err = await _communicate(process, stdin, cap)
     except BaseException as error:
-        if process.returncode is None:
-            await _end(process)
+        await _end(process)
         if isinstance(error, TimeoutError):
             raise GitError(arguments, -1, f"no end after {timeout:.0f} seconds") from error
         if isinstance(error, _Beyond):
@@ -128,10 +129,25 @@ async def run_bytes(
     return code, out
 
 
+async def _start(starting: Coroutine[None, None, asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+    """The process, started. A cancellation meanwhile ends it by our own hand: git runs already before asyncio has
+    its pipes, and asyncio, cancelled there, would kill it with its lock files held and what it started alive."""
+    begun = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(begun)
+    except asyncio.CancelledError:
+        await asyncio.wait([begun])
+        if begun.exception() is None:
+            await _end(begun.result())
+        raise
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End git, so that it takes its lock files with it: killed, it leaves them, and the repository takes no more changes.
+    """End git if it runs, so that it takes its lock files with it: killed, it leaves them, and the repository takes no more changes.
 
     With it ends what it started: a helper that lived on would hold the pipes, and us, open."""
+    if process.returncode is not None:
+        return
     _tell(process, signal.SIGTERM)
     try:
         async with asyncio.timeout(2):

@@ -84,7 +84,10 @@ async def test_with_a_cap_a_failure_is_told_in_gits_words_and_input_may_be_left_
         await git.run_bytes("-c", "alias.nap=!sleep 20", "nap", timeout=0.05, cap=10)
 
 
-async def test_git_that_is_cancelled_while_it_holds_a_lock_takes_the_lock_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("already_read", [True, False], ids=["read", "being-started"])
+async def test_git_that_is_cancelled_while_it_holds_a_lock_takes_the_lock_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, already_read: bool
+) -> None:
     """Else a repository whose server was stopped at that moment could never be changed again."""
     bare, holding = tmp_path / "bare.git", tmp_path / "holding"
     await git.run("init", "--quiet", "--bare", str(bare))
@@ -95,12 +98,23 @@ async def test_git_that_is_cancelled_while_it_holds_a_lock_takes_the_lock_with_i
     hook = bare / "hooks" / "reference-transaction"  # runs while the ref is locked
     hook.write_text(f"#!/bin/sh\nexec >/dev/null 2>&1\ntouch {holding}\nexec sleep 5\n")
     hook.chmod(0o755)
+    if not already_read:  # git is as far before asyncio has made its pipes, as on a busy machine
+        loop, cancelled = asyncio.get_running_loop(), asyncio.Event()
+        connect = loop.connect_read_pipe
+
+        async def slowly(*arguments: Any) -> Any:
+            await cancelled.wait()
+            return await connect(*arguments)
+
+        monkeypatch.setattr(loop, "connect_read_pipe", slowly)
     change = ("-c", f"core.hooksPath={bare / 'hooks'}", "update-ref", "refs/heads/main", commit)
     changing = asyncio.create_task(git.run(*change, cwd=bare))
     async with asyncio.timeout(10):
         while not holding.exists() or not list(bare.rglob("*.lock")):  # noqa: ASYNC110 - git tells nobody
             await asyncio.sleep(0.01)
         changing.cancel()
+        if not already_read:
+            asyncio.get_running_loop().call_later(0.1, cancelled.set)
         with pytest.raises(asyncio.CancelledError):
             await changing
     assert list(bare.rglob("*.lock")) == []
