@@ -16,6 +16,7 @@ from codespar.app import now
 from codespar.cli.client import Client
 from codespar.cli.talk import link_repository
 from codespar.domain.base import CodesparError
+from codespar.domain.people import Person, Role
 from codespar.forges.local import LocalForge
 from support.github.emulate import BOT_TOKEN, Emulate
 from support.github.linked import (
@@ -115,6 +116,17 @@ async def test_a_link_that_fails_leaves_nothing_behind(given: Given) -> None:
     payload["repository"] |= {"full_name": "acme/nowhere", "id": 999}
     answer = await given.send("issues", payload)
     assert answer.json()["ignored"].startswith("no project is linked to acme/nowhere")
+
+
+async def test_linking_a_repository_in_chat_that_is_a_project_already_makes_no_second_one(
+    given: Given,
+) -> None:
+    """Two would review each of its pull requests twice, and tell every broken build twice."""
+    name, projects = given.github.full_name, given.team.app.projects
+    ada = Person(id="ada", name="Ada", role=Role.OWNER)
+    for said in (name, name.upper(), f"{given.site.url}/{name}.git"):
+        assert await projects.link_from_chat(said, ada) == ("shop", name)
+    assert projects.names() == ["shop"]
 
 
 async def test_without_credentials_the_server_starts_and_says_which_variable_to_set(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from codespar.agents import board
+from codespar.agents.gathering import Gathering
 from codespar.agents.project import ProjectAgent
 from codespar.agents.turn import Bench
 from codespar.agents.turns import Turns
@@ -76,13 +77,13 @@ class Agency:
             forge=self.forge,
             index=self.index,
         )
-        self.agent = ProjectAgent(
+        bench = Bench(
+            workshop=lambda project: self._workshop,
+            policy=lambda: self.policy,
+            aliases=lambda: {"shop": "shop"},
+        )
+        gathering = Gathering(
             self.store,
-            Bench(
-                workshop=lambda project: self._workshop,
-                policy=lambda: self.policy,
-                aliases=lambda: {"shop": "shop"},
-            ),
             lambda project: self.forge,
             lambda project: self.index,
             self.clock,
@@ -90,6 +91,7 @@ class Agency:
             link=self._link,
             screening=Screen(),
         )
+        self.agent = ProjectAgent(self.store, bench, gathering)
         self.turns = Turns(self.store, self.agent, self.clock)
         self.listeners: list = []
 

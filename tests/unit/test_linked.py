@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codespar.app.linked import github_name, is_full_name
+from codespar.app.linked import is_full_name
 from codespar.config import Settings, load_settings
 from codespar.forges.github.settings import GithubSettings
 
@@ -42,11 +42,11 @@ ENTERPRISE = "https://github.example.com:8443/api/v3"
 def test_a_repository_is_githubs_by_its_name_or_its_address(
     api: str, repository: str, name: str | None
 ) -> None:
-    assert github_name(repository, Settings(github=GithubSettings(api_url=api))) == name
+    assert Settings(github=GithubSettings(api_url=api)).github_name(repository) == name
 
 
 def test_where_no_github_is_set_up_nothing_is_its() -> None:
-    assert github_name("acme/gateway", Settings()) is None
+    assert Settings().github_name("acme/gateway") is None
 
 
 @pytest.mark.parametrize("github", [True, False])

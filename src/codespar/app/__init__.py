@@ -20,6 +20,7 @@ import structlog
 from codespar.agents import board
 from codespar.agents.clockwork import Clockwork
 from codespar.agents.following import Follower
+from codespar.agents.gathering import Gathering
 from codespar.agents.people import new_code
 from codespar.agents.project import ProjectAgent
 from codespar.agents.turn import Bench
@@ -92,17 +93,17 @@ class App:
         self.follower = Follower(self.forge, self.index)
         self.chat = Chat(settings, self.store, now, os.environ, self.projects.aliases, self._host_channels())
         self.clockwork = Clockwork(settings, self.store, now)
-        self.project_agent = ProjectAgent(
+        bench = Bench(workshop=self.projects.workshop, policy=self.policy, aliases=self.projects.aliases)
+        gathering = Gathering(
             self.store,
-            Bench(workshop=self.projects.workshop, policy=self.policy, aliases=self.projects.aliases),
             self.forge,
             self.index,
             now,
             keep=self.chat.locker.keep,
             link=self.projects.link_from_chat,
             screening=self.screen,
-            understanding=self._understanding(),
         )
+        self.project_agent = ProjectAgent(self.store, bench, gathering, self._understanding())
         self.turns = Turns(self.store, self.project_agent, now)
         self.metrics_page = Metrics()
         self.chat.desk.on_ignored = self.metrics_page.ignored

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from codespar.agents import watcher
-from codespar.app.linked import Linked, github_name
+from codespar.app.linked import Linked
 from codespar.app.webhooks import Answer, Hear, Webhooks, accept_news
 from codespar.config import ProjectSettings, Settings
 from codespar.domain.base import CodesparError
@@ -85,7 +85,7 @@ class Hosts:
 
     def _make(self, project: ProjectSettings, source: str) -> Forge:
         folder = self._folder / "repos" / project.name
-        name = github_name(project.repository, self._settings)
+        name = self._settings.github_name(project.repository)
         return self._github(folder, name) if name else LocalForge(folder, source)
 
     def _github(self, folder: Path, name: str) -> Forge:

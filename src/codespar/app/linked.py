@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from codespar.config import ProjectSettings, Settings
 from codespar.domain.happenings import InstallationChanged, News, RepositoryChanged
 from codespar.forges.github.settings import FULL_NAME
-from codespar.git import without_credentials
-
-_SCP = re.compile(r"git@(?P<host>[^:/]+):(?P<path>.+)", re.ASCII)
 
 
 def is_full_name(repository: str) -> bool:
     """Whether it reads as `owner/name` and is no folder here."""
     return FULL_NAME.fullmatch(repository) is not None and not Path(repository).exists()
-
-
-def github_name(repository: str, settings: Settings) -> str | None:
-    """`owner/name` where the repository is one of the GitHub that is set up; None where it is any other path or URL."""
-    if settings.github is None:
-        return None
-    if FULL_NAME.fullmatch(repository):
-        return repository.removesuffix(".git")
-    if found := _SCP.fullmatch(repository):
-        repository = f"ssh://git@{found['host']}/{found['path']}"
-    api, parts = urlsplit(settings.github.api_url), urlsplit(without_credentials(repository))
-    name = parts.path.strip("/").removesuffix(".git")
-    if not FULL_NAME.fullmatch(name):
-        return None
-    if parts.scheme == "ssh":
-        there = parts.hostname == (api.hostname or "").removeprefix("api.")
-    else:
-        there = (parts.scheme, parts.netloc.lower()) == (api.scheme, api.netloc.lower().removeprefix("api."))
-    return name if there else None
 
 
 class Linked:
@@ -48,7 +24,7 @@ class Linked:
 
     def name(self, project: str) -> str | None:
         """The project's repository as its settings call it, where it is at GitHub."""
-        return github_name(self.projects[project].repository, self.settings)
+        return self.settings.github_name(self.projects[project].repository)
 
     def of(self, repository: str, id: int | None = None) -> list[str]:
         """The projects of a repository. One whose id is known is known by that alone: its name may have gone to another."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from codespar.agents import board
 from codespar.agents.workshop import Workshop
 from codespar.app.hosts import Hosts
-from codespar.app.linked import github_name, is_full_name
+from codespar.app.linked import is_full_name
 from codespar.codeindex.base import CodeIndex
 from codespar.codeindex.index import SqliteCodeIndex
 from codespar.config import ProjectSettings, Settings
@@ -152,6 +152,15 @@ class Projects:
         self.on_linked(name)
         return project
 
+    def _of_github(self, repository: str) -> str | None:
+        """The project that is linked to this repository of GitHub's; of several the first."""
+        wanted = (self._settings.github_name(repository) or "").lower()
+        for name, project in self._known.items():
+            known = self._settings.github_name(project.repository) or ""
+            if wanted and known.lower() == wanted:
+                return name
+        return None
+
     async def link_from_chat(self, named: str, by: Person) -> tuple[str, str]:
         """A project by any of its names, or a repository by its address, which is made a project if it is none yet.
 
@@ -160,7 +169,9 @@ class Projects:
         known = await self._store.read(self._names)
         if found := known.get(named.lower()):
             return found, self.settings_of(found).repository
-        if not _ADDRESS.fullmatch(named) and not github_name(named, self._settings):
+        if found := self._of_github(named):
+            return found, self.settings_of(found).repository
+        if not _ADDRESS.fullmatch(named) and not self._settings.github_name(named):
             names = ", ".join(sorted(set(known.values()))) or "none yet"
             raise CodesparError(
                 f"`{named[:100]}` is neither a project ({names}) nor the address of a repository; a path on the server is linked in "
@@ -187,7 +198,7 @@ class Projects:
         )
         if known != project:
             unit.save_project(project)
-        if repository := github_name(settings.repository, self._settings):
+        if repository := self._settings.github_name(settings.repository):
             unit.save_route(
                 Route(
                     channel="github", conversation=repository, project=settings.name, alerts=(), source="host"

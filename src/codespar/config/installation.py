@@ -222,6 +222,10 @@ class Settings(Section):
             name.lower(): project.name for project in self.projects for name in (project.name, *project.alias)
         }
 
+    def github_name(self, repository: str) -> str | None:
+        """`owner/name` where the repository is one of the GitHub that is set up; None where it is any other path or URL."""
+        return self.github.name_of(repository) if self.github else None
+
     def task_caps(self) -> Limits:
         """What the organization allows a task at most: twice the defaults unless `sandbox.caps` says otherwise."""
         wide = Limits(**self.limits.given())

@@ -6,42 +6,25 @@ Every route under /api asks for a bearer token, and shows only what its person m
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
-from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from codespar import __version__
 from codespar.channels.base import HttpRequest
 from codespar.domain.autonomy import Action, AuthorizationVerdict, Context, Resource, Risk, authorize
-from codespar.domain.base import CodesparError, Value
+from codespar.domain.base import Value
 from codespar.domain.messages import Channel
-from codespar.domain.people import Permission, Person, may
-from codespar.domain.slots import position
-from codespar.domain.tasks import Task
-from codespar.forges.base import PullRequest, PullRequestNotFound, PullState, RepositoryUnusable
-from codespar.store.base import Outgoing, StoreError, Unit
-from codespar.web.base import (
-    GITHUB_WEBHOOKS,
-    MAX_BODY,
-    MAX_CHANNEL_BODY,
-    MAX_WEBHOOK_BODY,
-    ApiError,
-    House,
-    NoSuchProject,
-    error_body,
-)
+from codespar.domain.people import Permission, Person
+from codespar.forges.base import PullRequest, PullState
+from codespar.web.base import ApiError, House
 from codespar.web.builds import PostedRun, take_build
 from codespar.web.edge import (
     Edge,
@@ -52,8 +35,9 @@ from codespar.web.edge import (
     take_message,
     verify_delivery,
 )
-
-PING_SECONDS = 15.0
+from codespar.web.errors import handle_errors
+from codespar.web.gate import Gate
+from codespar.web.stream import cursor_of, may_read, stream, task_view
 
 
 class PostedProject(Value):
@@ -111,8 +95,8 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
             raise ApiError(403, "forbidden", f"{decision.reason} Rule: {decision.rule}.", told)
 
     app.state.house = house
-    _handle_errors(app)
-    app.add_middleware(_Gate)
+    handle_errors(app)
+    app.add_middleware(Gate)
 
     # health
 
@@ -158,7 +142,7 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         """Messages after a cursor, oldest first. `cursor` is where to go on; it is `after` itself when there is nothing more."""
         needs(caller, Permission.VIEW_STATUS)
         found = await house.store.read(lambda unit: unit.messages(thread, after, limit))
-        shown = [message_view(sent) for sent in found if _may_read(caller, sent)]
+        shown = [message_view(sent) for sent in found if may_read(caller, sent)]
         return JSONResponse({"messages": shown, "cursor": found[-1].seq if found else after})
 
     @app.get("/api/v1/events", tags=["messages"])
@@ -169,9 +153,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
         needs(caller, Permission.VIEW_STATUS)
-        cursor = _cursor(last_event_id) if last_event_id else after
+        cursor = cursor_of(last_event_id) if last_event_id else after
         return StreamingResponse(
-            _stream(house, caller, project, cursor),
+            stream(house, caller, project, cursor),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
@@ -333,174 +317,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     return app
 
 
-def task_view(task: Task, open_tasks: list[Task]) -> dict[str, Any]:
-    """A task as clients see it."""
-    shown = task.wire()
-    for hidden in ("spec", "thread", "ticket", "limits"):
-        shown.pop(hidden, None)
-    return shown | {"threadKey": task.thread.key, "position": position(open_tasks, task.id)}
-
-
 def _pull(pull: PullRequest) -> dict[str, Any]:
     return pull.wire() | {
         "additions": pull.additions,
         "deletions": pull.deletions,
         "filesChanged": len(pull.files),
     }
-
-
-def _may_read(caller: Person, sent: Outgoing) -> bool:
-    """Blocks carry diffs; people without view_diffs see the rest of the conversation only."""
-    return may(caller.role, Permission.VIEW_DIFFS) or not sent.response.blocks
-
-
-async def _stream(
-    house: House, caller: Person, project: str | None, cursor: int | None
-) -> AsyncIterator[str]:
-    async with house.bus.listen() as notices:
-        seen = cursor or 0
-        if cursor is not None:
-            while missed := await house.store.read(partial(_after, seen)):
-                for sent in missed:
-                    seen = sent.seq
-                    if _may_read(caller, sent) and project in (None, sent.project):
-                        yield _event("message", message_view(sent), sent.seq)
-        yield _event("ping", {"at": datetime.now(UTC).isoformat()})
-        while True:
-            try:
-                async with asyncio.timeout(PING_SECONDS):
-                    notice = await notices.get()
-            except TimeoutError:
-                yield _event("ping", {"at": datetime.now(UTC).isoformat()})
-                continue
-            if notice is None:
-                return
-            if project is not None and notice.project != project:
-                continue
-            if notice.kind == "message":
-                sent = notice.body["message"]
-                if sent.seq > seen and _may_read(caller, sent):
-                    yield _event("message", message_view(sent), sent.seq)
-            elif notice.kind == "task":
-                key = notice.key
-
-                def read(unit: Any, key: str = key) -> dict[str, Any] | None:
-                    found = unit.task(key)
-                    return task_view(found, unit.open_tasks(found.project)) if found else None
-
-                if view := await house.store.read(read):
-                    yield _event("task", view)
-
-
-def _cursor(text: str) -> int:
-    """A Last-Event-ID as we sent it. Raises `ApiError` (422): going on from anywhere else would lose messages unseen."""
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise ApiError(
-            422,
-            "bad_cursor",
-            f"Last-Event-ID {text[:40]!r} is no cursor of this server",
-            "leave it out, and read GET /api/v1/messages for what was missed",
-        )
-    return int(text)
-
-
-def _after(cursor: int, unit: Unit) -> list[Outgoing]:
-    return unit.messages(None, cursor, 200)
-
-
-def _event(kind: str, body: dict[str, Any], id: int | None = None) -> str:
-    head = f"id: {id}\n" if id is not None else ""
-    return f"{head}event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
-
-
-def _handle_errors(app: FastAPI) -> None:
-    body = error_body
-
-    @app.exception_handler(ApiError)
-    async def api_error(_request: Request, error: ApiError) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return JSONResponse(body(error.code, str(error), error.next_step), error.status, headers)
-
-    @app.exception_handler(StarletteHTTPException)
-    async def http_error(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        match error.status_code:
-            case 404 | 405:
-                code = "not_found" if error.status_code == 404 else "method_not_allowed"
-                told = f"there is no {request.method} {request.url.path[:100]}"
-                answer = body(code, told, "the routes are in /openapi.json")
-            case 413:
-                answer = body("too_large", error.detail, "send less")
-            case _:
-                answer = body("invalid", error.detail, "the request's schema is in /openapi.json")
-        return JSONResponse(answer, error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def failed(_request: Request, _error: Exception) -> JSONResponse:
-        told = "the server failed at this request"
-        return JSONResponse(body("internal", told, "the server's log says why; please report it"), 500)
-
-    @app.exception_handler(NoSuchProject)
-    async def no_project(_request: Request, error: NoSuchProject) -> JSONResponse:
-        return JSONResponse(body("no_such_project", str(error)), 404)
-
-    @app.exception_handler(PullRequestNotFound)
-    async def no_pull(_request: Request, error: PullRequestNotFound) -> JSONResponse:
-        return JSONResponse(body("no_such_pull_request", str(error)), 404)
-
-    @app.exception_handler(RepositoryUnusable)
-    async def unusable(_request: Request, error: RepositoryUnusable) -> JSONResponse:
-        return JSONResponse(body("repository_unusable", str(error)), 422)
-
-    @app.exception_handler(StoreError)
-    async def not_kept(_request: Request, error: StoreError) -> JSONResponse:
-        """Nothing was committed, so nothing is acknowledged: whoever sent it sends it again."""
-        return JSONResponse(body("not_kept", str(error), "send it again"), 503)
-
-    @app.exception_handler(CodesparError)
-    async def refused(_request: Request, error: CodesparError) -> JSONResponse:
-        return JSONResponse(body("refused", str(error)), 409)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]
-        )
-        return JSONResponse(body("invalid", problems, "the request's schema is in /openapi.json"), 422)
-
-
-class _Gate:
-    """Refuses a body over the limit, whether it says its size or not, and an address with a NUL in it, which no database looks up."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            answer = error_body("invalid", "there is a NUL character in the address", "leave it out")
-            await JSONResponse(answer, 422)(scope, receive, send)
-            return
-        if scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
-        most = MAX_CHANNEL_BODY if scope["path"].startswith("/channels/") else MAX_BODY
-        if scope["path"] == GITHUB_WEBHOOKS:
-            most = MAX_WEBHOOK_BODY
-        too_large = f"a request may have {most} bytes"
-        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if told.isdigit() and int(told) > most:
-            await JSONResponse(error_body("too_large", too_large, "send less"), 413)(scope, receive, send)
-            return
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            part = await receive()
-            taken += len(part.get("body", b""))
-            if taken > most:
-                raise HTTPException(413, too_large)
-            return part
-
-        await self._app(scope, counted, send)

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from codespar.domain.settings import Section, Variable, WebAddress
+from codespar.git import without_credentials
 
 PRIVATE_KEY = "CODESPAR_GITHUB_PRIVATE_KEY"
 FULL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", re.ASCII)
 """`owner/name`, as GitHub lets them be."""
+_SCP = re.compile(r"git@(?P<host>[^:/]+):(?P<path>.+)", re.ASCII)
 
 
 def encrypted(value: str) -> str:
@@ -61,3 +63,22 @@ class GithubSettings(Section):
         le=3600,
         description="seconds between two looks at a repository whose webhooks do not reach us",
     )
+
+    def name_of(self, repository: str) -> str | None:
+        """`owner/name` where the repository, a name or an address, is one of this GitHub; None where it is any other."""
+        if FULL_NAME.fullmatch(repository):
+            return repository.removesuffix(".git")
+        if found := _SCP.fullmatch(repository):
+            repository = f"ssh://git@{found['host']}/{found['path']}"
+        api, parts = urlsplit(self.api_url), urlsplit(without_credentials(repository))
+        name = parts.path.strip("/").removesuffix(".git")
+        if not FULL_NAME.fullmatch(name):
+            return None
+        if parts.scheme == "ssh":
+            there = parts.hostname == (api.hostname or "").removeprefix("api.")
+        else:
+            there = (parts.scheme, parts.netloc.lower()) == (
+                api.scheme,
+                api.netloc.lower().removeprefix("api."),
+            )
+        return name if there else None
