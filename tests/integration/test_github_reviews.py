@@ -57,6 +57,8 @@ async def test_a_review_with_comments_takes_three_requests_and_tells_their_ids_i
     assert (posted.refused, posted.verdict) == ((), ReviewVerdict.REQUEST_CHANGES)
     assert posted.id == f"pullrequestreview-{id}"
     assert await forge.submit_review(1, review, "review-1") == posted
+    assert await forge.review_under(1, "review-1") == posted.evolve(comments=())
+    assert await forge.review_under(1, "review-2") is None
     assert len(github.reviews) == 1
 
 

@@ -18,7 +18,7 @@ from codespar.domain.reviews import ReviewRecord, ReviewState, ReviewVerdict, Se
 from codespar.forges.base import AccessLost, Check, ForgeUnavailable
 from codespar.store.base import Unit
 from support.agency import AT, ROOM
-from support.reviewing import CODE, Bureau, Journal, Killed, Twice, finding, words
+from support.reviewing import CODE, Bureau, Journal, Killed, Once, Twice, finding, words
 
 SMALL = {"shop.py": CODE.replace("cart[3]", "cart[3] + 1")}  # line 14
 COUNT = itertools.count(1)
@@ -398,3 +398,34 @@ async def test_a_second_look_tells_the_places_that_want_to_hear_of_reviews(shop:
     ]
     (card,) = await shop.say("status")
     assert "review-" not in words(card)
+
+
+async def test_an_approval_that_was_posted_before_a_crash_is_known_though_a_check_turned_red_meanwhile(
+    shop: Bureau,
+) -> None:
+    """What stands at the host is said: a look that judged anew would leave the approval there, and nobody told of it."""
+    await ends(shop)
+
+    async def turns_red() -> None:
+        await ends(shop, "slow tests", Conclusion.FAILURE)
+
+    class Interrupted(Once):
+        async def step(self, name: str, function: Any, *arguments: Any) -> Any:
+            answer = await super().step(name, function, *arguments)
+            if name != "look":
+                return answer
+            await shop.store.write(self._as_before_it)
+            await turns_red()
+            return await super().step(name, function, *arguments)
+
+        def _as_before_it(self, unit: Unit) -> None:
+            """It was killed after the posting, before the note of it."""
+            known = unit.review(before.id)
+            assert known is not None
+            unit.update_review(known.evolve(verdict=before.verdict, gates=before.gates))
+
+    before = await shop.latest()
+    assert await shop.work(lambda id: Interrupted(id, shop.clock)) == ["approved"]
+    assert await approved_once(shop)
+    assert failed(await shop.latest()) == []
+    assert len(await shop.audit("review.approved")) == 1

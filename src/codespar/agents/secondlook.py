@@ -7,6 +7,7 @@ written down, and looked at after it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -14,9 +15,10 @@ import structlog
 from codespar.agents import evidence, judgement, reviewcards, reviews
 from codespar.agents.alone import does
 from codespar.agents.reviewing import Answer, Overtaken, Reviewing, target
-from codespar.domain.reviews import ReviewRecord, ReviewState, ReviewVerdict
+from codespar.domain.reviews import Gate, ReviewRecord, ReviewState, ReviewVerdict
 from codespar.domain.verdicts import lacks_only_checks
 from codespar.engine.base import WorkflowContext
+from codespar.forges.base import PostedReview
 from codespar.store.base import Unit
 
 log = structlog.get_logger(__name__)
@@ -38,7 +40,9 @@ class SecondLook(Reviewing):
         """Judge on what is true now, and post the approval, in one step: nothing may change between the two unseen."""
         # what ends from here on may not be seen any more, and is looked at after this
         await self.change(record.id, lambda known: known.evolve(checked=False))
-        forge, case = self._tools.forge(record.project), self.case(record)
+        forge, case, key = self._tools.forge(record.project), self.case(record), f"{record.id}-checks"
+        if (earlier := await forge.review_under(record.number, key)) is not None:  # from before a crash
+            return await self._approved(record.id, earlier, _green(record.gates))
         pull = await self.pull(record)
         checks = await evidence.checks_of(forge, pull)
         if any(check.conclusion is None for check in checks):
@@ -62,9 +66,12 @@ class SecondLook(Reviewing):
         if project is None or not does(self.ruling(project, judged.risk, found)):
             return {"held": ["policy"]}  # it was stopped, or its level lowered, while this was judged
         draft = judgement.approval(record, checks, self.clean)
-        posted = await forge.submit_review(record.number, draft, f"{record.id}-checks")
-        await self.change(record.id, lambda known: known.evolve(verdict=posted.verdict, gates=judged.gates))
-        return {"approved": True, "url": posted.url or pull.url}
+        posted = await forge.submit_review(record.number, draft, key)
+        return await self._approved(record.id, posted, judged.gates, pull.url)
+
+    async def _approved(self, id: str, posted: PostedReview, gates: Sequence[Gate], url: str = "") -> Answer:
+        await self.change(id, lambda known: known.evolve(verdict=posted.verdict, gates=tuple(gates)))
+        return {"approved": True, "url": posted.url or url}
 
     async def _settle(self, id: str, look: int, answer: Answer) -> str:
         now = self._tools.clock()
@@ -98,3 +105,9 @@ class SecondLook(Reviewing):
             return str(answer.get("overtaken") or answer.get("failure") or "nothing")
 
         return await self._tools.store.write(settle)
+
+
+def _green(gates: Sequence[Gate]) -> tuple[Gate, ...]:
+    """The gates when it was approved, which lacked nothing but green checks before it."""
+    why = "they were green when it was approved"
+    return tuple(gate if gate.passed else gate.evolve(passed=True, reason=why) for gate in gates)

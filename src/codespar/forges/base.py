@@ -427,6 +427,10 @@ class Forge(Protocol):
         """Post a review, once under each `key`. Comments the host cannot hold on their lines are left out and named in `refused`."""
         ...
 
+    async def review_under(self, number: int, key: str) -> PostedReview | None:
+        """The review that we posted under this key, without its comments; None where none was."""
+        ...
+
     async def resolve(self, number: int, comments: Sequence[str], note: str) -> list[str]:
         """Mark the threads that these comments of ours began as resolved, or say `note` in them where the host's programs cannot.
 

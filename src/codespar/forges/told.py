@@ -195,6 +195,12 @@ class Told(Mirror):
         refused = tuple(place for place, id in enumerate(ids) if not id)
         return PostedReview(id=key, comments=ids, refused=refused, verdict=ReviewVerdict(stands))
 
+    async def review_under(self, number: int, key: str) -> PostedReview | None:
+        known = (await self._pulls.get(number)).reviews
+        return next(
+            (PostedReview(id=key, verdict=ReviewVerdict(one.verdict)) for one in known if one.id == key), None
+        )
+
     async def resolve(self, number: int, comments: Sequence[str], note: str) -> list[str]:
         pull = await self._pulls.get(number)
         known = [one.id for one in pull.comments if one.id in comments]

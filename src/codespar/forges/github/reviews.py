@@ -68,10 +68,7 @@ class Reviews(Hosted):
         says so.
         """
         path = self._at(f"/pulls/{number}/reviews")
-        try:
-            earlier = await self._client.pages(path, most=5000)
-        except Gone as error:
-            raise PullRequestNotFound(f"there is no pull request #{number} in {self._repository}") from error
+        earlier = await self._reviews(number)
         if (found := await self._ours_among(earlier, key)) is not None:
             return await self._posted(path, found, draft, key)
         for review in earlier:
@@ -81,6 +78,17 @@ class Reviews(Hosted):
                 )  # our draft, from before a crash; nobody sees others' drafts
         review, verdict = await self._post(path, number, draft, key)
         return await self._posted(path, review, draft.model_copy(update={"verdict": verdict}), key)
+
+    async def review_under(self, number: int, key: str) -> PostedReview | None:
+        """One request a hundred reviews."""
+        found = await self._ours_among(await self._reviews(number), key)
+        return None if found is None else _as_posted(found, ReviewVerdict.COMMENT)
+
+    async def _reviews(self, number: int) -> Sequence[Mapping[str, Any]]:
+        try:
+            return await self._client.pages(self._at(f"/pulls/{number}/reviews"), most=5000)
+        except Gone as error:
+            raise PullRequestNotFound(f"there is no pull request #{number} in {self._repository}") from error
 
     async def _ours_among(self, reviews: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any] | None:
         for review in reviews:
@@ -202,13 +210,8 @@ class Reviews(Hosted):
                 for place in range(len(ids)):
                     if is_marked(comment.get("body"), f"{key}#{place}"):
                         ids[place] = self._remember(ON_LINE + id_in(comment), comment.get("body"))
-        return PostedReview(
-            id=REVIEW + id,
-            comments=tuple(ids),
-            refused=tuple(place for place, one in enumerate(ids) if not one),
-            url=str(review.get("html_url") or ""),
-            verdict=verdict_of(review.get("state"), draft.verdict),
-        )
+        refused = tuple(place for place, one in enumerate(ids) if not one)
+        return _as_posted(review, draft.verdict).evolve(comments=tuple(ids), refused=refused)
 
     # threads
 
@@ -315,3 +318,11 @@ def _inline(comment: InlineComment, key: str) -> dict[str, Any]:
     if comment.start_line is not None and comment.start_line != comment.line:
         made |= {"start_line": comment.start_line, "start_side": side}
     return made
+
+
+def _as_posted(review: Mapping[str, Any], otherwise: ReviewVerdict) -> PostedReview:
+    return PostedReview(
+        id=REVIEW + id_in(review),
+        url=str(review.get("html_url") or ""),
+        verdict=verdict_of(review.get("state"), otherwise),
+    )
