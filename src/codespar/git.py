@@ -117,7 +117,7 @@ async def run_bytes(
             else:
                 out, err = await _communicate(process, stdin, cap)
     except BaseException as error:
-        await _end(process)
+        await asyncio.shield(asyncio.ensure_future(_end(process)))  # to its end, whoever cancels us once more
         if isinstance(error, TimeoutError):
             raise GitError(arguments, -1, f"no end after {timeout:.0f} seconds") from error
         if isinstance(error, _Beyond):
@@ -136,9 +136,13 @@ async def _start(starting: Coroutine[None, None, asyncio.subprocess.Process]) ->
     try:
         return await asyncio.shield(begun)
     except asyncio.CancelledError:
-        await asyncio.wait([begun])
-        if begun.exception() is None:
-            await _end(begun.result())
+
+        async def end_begun() -> None:
+            await asyncio.wait([begun])
+            if not begun.cancelled() and begun.exception() is None:
+                await _end(begun.result())
+
+        await asyncio.shield(asyncio.ensure_future(end_begun()))  # to its end, whoever cancels us once more
         raise
 
 
@@ -146,20 +150,23 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """End git if it runs, so that it takes its lock files with it: killed, it leaves them, and the repository takes no more changes.
 
     With it ends what it started: a helper that lived on would hold the pipes, and us, open."""
-    if process.returncode is not None:
-        return
-    _tell(process, signal.SIGTERM)
-    try:
-        async with asyncio.timeout(2):
-            await process.wait()
-    except TimeoutError:
-        _tell(process, signal.SIGKILL)
-        await process.wait()
+    for what in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, what)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                return await drained(process)
 
 
-def _tell(process: asyncio.subprocess.Process, what: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, what)
+async def drained(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process that was told to end, and let go of what it still printed. Nobody else may read its pipes.
+
+    Waiting alone is not enough: until Python 3.13 asyncio tells of no end while a pipe is full of what nobody reads."""
+    for pipe in (process.stdout, process.stderr):
+        while pipe is not None and await pipe.read(1 << 20):
+            pass
+    await process.wait()
 
 
 class _Beyond(Exception):
@@ -187,9 +194,15 @@ async def _communicate(
             await process.stdin.drain()
         process.stdin.close()
 
-    _, _, err = await asyncio.gather(read(process.stdout), write(), process.stderr.read())
+    at_once = [asyncio.ensure_future(one) for one in (read(process.stdout), write(), process.stderr.read())]
+    try:
+        *_, err = await asyncio.gather(*at_once)
+    finally:
+        for one in at_once:
+            one.cancel()
+        await asyncio.wait(at_once)  # whoever ends the process reads its pipes out
     await process.wait()
-    return bytes(out), err
+    return bytes(out), err or b""
 
 
 async def run(
@@ -210,8 +223,10 @@ async def commit_tree(
     repository: Path, tree: str, parents: Sequence[str], message: str, author: str, at: datetime
 ) -> str:
     """Make a commit of a tree and return its id. The same arguments give the same id."""
-    date = f"{int(at.timestamp())} +0000"
-    name = re.sub(r"[<>\n\0]", "", author).strip() or "unknown"
+    date = f"@{max(0, int(at.timestamp()))} +0000"  # without the sign, git takes a small number for something else
+    name = re.sub(r"[<>\n\0]", "", author)
+    if all(character <= " " or character in ".,:;\"\\'" for character in name):  # what git makes nothing of
+        name = "unknown"
     env = {
         "GIT_AUTHOR_NAME": name,
         "GIT_AUTHOR_EMAIL": "codespar@localhost",
@@ -219,4 +234,11 @@ async def commit_tree(
         "GIT_COMMITTER_DATE": date,
     }
     given = [argument for parent in parents for argument in ("-p", parent)]
-    return await run("commit-tree", tree, *given, cwd=repository, stdin=message.encode(), extra_env=env)
+    return await run(
+        "commit-tree",
+        tree,
+        *given,
+        cwd=repository,
+        stdin=message.replace("\0", "").encode(errors="surrogateescape"),
+        extra_env=env,
+    )

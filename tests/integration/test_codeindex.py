@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codespar.codeindex.extract import Source
-from codespar.codeindex.index import SqliteCodeIndex
+from codespar.codeindex.index import SqliteCodeIndex, _batches  # pyright: ignore[reportPrivateUsage]
 from codespar.codeindex.worker import Worker, WorkerLostError
 from codespar.git import GitError
 
@@ -219,3 +219,44 @@ async def test_a_parsing_process_that_dies_is_told_and_replaced() -> None:
         await worker.extract(sources)
     assert (await worker.extract(sources))[0].symbols[0][0] == "go"
     await worker.close()
+
+
+async def test_content_read_in_part_is_left_at_once_though_git_waits_to_print_more(tmp_path: Path) -> None:
+    many = {f"{number}.txt": f"word{number} \n" * 90_000 for number in range(30)}
+    head = commit(tmp_path / "r", many)
+    listed = subprocess.run(
+        ["git", "ls-tree", head], cwd=tmp_path / "r", check=True, capture_output=True, text=True
+    ).stdout
+    batches = _batches(tmp_path / "r", [line.split()[2] + " " for line in listed.splitlines()])
+    async with asyncio.timeout(8):
+        await anext(batches)
+        await asyncio.sleep(0.3)
+        await batches.aclose()
+
+
+async def test_a_file_on_which_a_grammar_does_not_end_costs_its_own_symbols_alone(
+    tmp_path: Path, index: SqliteCodeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codespar.codeindex.index.PATIENCE", 4.0)
+    head = commit(tmp_path / "r", {"slow.rs": 'r#"' * 200_000, "fine.py": "def quick(): ...\n"})
+    assert (await index.update(tmp_path / "r", head)).files == 2
+    assert [hit.path for hit in await index.search("quick")] == ["fine.py"]
+
+
+async def test_a_corrupt_blob_is_gits_error(tmp_path: Path, index: SqliteCodeIndex) -> None:
+    head = commit(tmp_path / "r", {"a.md": "".join(f"line {number}\n" for number in range(20_000))})
+    blob = subprocess.run(
+        ["git", "rev-parse", f"{head}:a.md"], cwd=tmp_path / "r", check=True, capture_output=True, text=True
+    ).stdout.strip()
+    path = tmp_path / "r" / ".git" / "objects" / blob[:2] / blob[2:]
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(GitError):
+        await index.update(tmp_path / "r", head)
+
+
+async def test_words_that_are_no_words_are_searched_for_without_an_error(
+    tmp_path: Path, index: SqliteCodeIndex
+) -> None:
+    await index.update(tmp_path / "r", commit(tmp_path / "r", FILES))
+    assert (await index.search("__ " * 12 + "RateLimiter"))[0].symbol == "RateLimiter"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ class Ending:
     """A process of `git` whose end comes when the test says."""
 
     returncode = 0
+    stdout = stderr = None
 
     def __init__(self) -> None:
         self.ended = asyncio.get_running_loop().create_future()
 
     async def communicate(self, _stdin: bytes | None) -> tuple[bytes, bytes]:
         return await self.ended
+
+    async def wait(self) -> int:
+        return self.returncode
 
 
 @pytest.mark.parametrize("ticks", range(TICKS))
@@ -118,3 +123,55 @@ async def test_git_that_is_cancelled_while_it_holds_a_lock_takes_the_lock_with_i
         with pytest.raises(asyncio.CancelledError):
             await changing
     assert list(bare.rglob("*.lock")) == []
+
+
+async def test_git_that_is_cancelled_twice_is_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it works on while whoever started it believes that it does not."""
+    loop, begun = asyncio.get_running_loop(), tmp_path / "pid"
+    connect = loop.connect_read_pipe
+    held = asyncio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        await held.wait()
+        return await connect(*arguments)
+
+    monkeypatch.setattr(loop, "connect_read_pipe", slowly)
+    napping = asyncio.create_task(git.run("-c", f"alias.nap=!echo $$ >{begun}; exec sleep 20", "nap"))
+    async with asyncio.timeout(10):
+        while not begun.exists() or not begun.read_text():  # noqa: ASYNC110 - git tells nobody
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            napping.cancel()
+            await asyncio.sleep(0.05)
+        held.set()
+        with pytest.raises(asyncio.CancelledError):
+            await napping
+        while Path("/proc", begun.read_text().strip()).exists():  # noqa: ASYNC110 - nor does the system
+            await asyncio.sleep(0.01)
+
+
+async def test_git_that_printed_what_nobody_read_is_cancelled_at_once(tmp_path: Path) -> None:
+    """asyncio tells of no end while a pipe is full."""
+    flood = ("-c", f"alias.flood=!head -c 300000 /dev/zero; touch {tmp_path}/full; sleep 20", "flood")
+    process = await asyncio.create_subprocess_exec(
+        "git", *flood, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    await asyncio.sleep(0.3)
+    begun = time.monotonic()
+    await git._end(process)  # pyright: ignore[reportPrivateUsage]
+    assert process.returncode and time.monotonic() - begun < 1.5
+
+
+@pytest.mark.parametrize("author", ["...", "'", "", "<>", "\x01", " Ada "])
+@pytest.mark.parametrize("seconds", [0, 5, 99_999_999, 1_700_000_000])
+async def test_a_commit_can_be_made_for_anybody_at_any_time(
+    tmp_path: Path, author: str, seconds: int
+) -> None:
+    await git.run("init", "--quiet", "--bare", str(tmp_path))
+    tree = await git.run("mktree", cwd=tmp_path, stdin=b"")
+    at = datetime.fromtimestamp(seconds, UTC)
+    commit = await git.commit_tree(tmp_path, tree, [], "caf\udce9\0", author, at)
+    name = "Ada" if "Ada" in author else "unknown"
+    assert await git.run("log", "-1", "--format=%an %at", commit, cwd=tmp_path) == f"{name} {seconds}"

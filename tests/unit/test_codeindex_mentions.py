@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codespar.codeindex.covering import _CASE as CASE  # pyright: ignore[reportPrivateUsage]
 from codespar.codeindex.languages import language_of
 from codespar.codeindex.mentions import Use, asked, mentions
 
@@ -109,3 +110,25 @@ def test_reading_takes_linear_time_whatever_the_text(bad: str) -> None:
         started = time.perf_counter()
         list(mentions(text, path, language_of(path), "allow"))
         assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "language"),
+    [
+        ("class " + "a." * 40 + " x limiter 12\n", "contents.txt", None),
+        ("limiter" + " " * 900 + "!\n", "a.py", "python"),
+        (("import(\n" * 180 + ")\nlimiter,\n") * 20, "a.ts", "typescript"),
+        ("limiter()" + " " * 900 + ": " + " " * 900 + "x\n", "a.js", "javascript"),
+    ],
+)
+def test_no_text_takes_long_to_be_read(text: str, path: str, language: str | None) -> None:
+    """Else a file in a repository stops everything that runs in the process."""
+    begun = time.perf_counter()
+    assert list(mentions(text, path, language, "limiter"))
+    assert time.perf_counter() - begun < 1
+
+
+def test_a_line_of_blanks_takes_no_long_time_to_be_known_for_no_test() -> None:
+    begun = time.perf_counter()
+    assert not list(CASE.finditer("it" + " " * 100_000 + "x\n"))
+    assert time.perf_counter() - begun < 1

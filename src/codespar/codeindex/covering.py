@@ -22,7 +22,7 @@ NAMED_ALIKE = 500  # test files of one file's words that are looked at
 SURE = 0.6  # `belongs` from which on a test is the file's own, and ones with a longer name are not meant
 NAMED, BELONGING = 100.0, 150.0  # what a test file's name counts for
 _CASE = re.compile(
-    r"^[ \t]*(?:it|test|describe|specify|context|scenario|feature)(?:\.\w+)*[ \t]*\(?[ \t]*['\"`].*$",
+    r"^[ \t]*(?:it|test|describe|specify|context|scenario|feature)(?:\.\w+)*[ \t]*(?:\([ \t]*)?['\"`].*$",
     re.MULTILINE,
 )
 _AROUND = (

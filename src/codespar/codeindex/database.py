@@ -72,6 +72,7 @@ class IndexFile:
         self.path = path
         self.write_lock = threading.Lock()
         self.read_lock = threading.Lock()
+        self.rebuilt = 0  # how often
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
 
@@ -103,6 +104,7 @@ class IndexFile:
         with self.read_lock, self.write_lock:
             self._shut()
             self._replace(why)
+            self.rebuilt += 1
             self.writer()
 
     def close(self) -> None:
@@ -242,8 +244,9 @@ class IndexFile:
             (used,) = connection.execute(f"SELECT count(*) FROM ({_NEEDED})").fetchone()
             if total - used <= max(MIN_SPARE_BLOBS, used):
                 return 0
-            spare = connection.execute(f"SELECT id, text FROM blobs WHERE id NOT IN ({_NEEDED})").fetchall()
-            for number, packed in spare:
+            spare = connection.execute(f"SELECT id FROM blobs WHERE id NOT IN ({_NEEDED})").fetchall()
+            for (number,) in spare:
+                (packed,) = connection.execute("SELECT text FROM blobs WHERE id=?", (number,)).fetchone()
                 # What has no words was never put into the full text: taking it out would break that table.
                 if packed and (words := words_of(tokens(zlib.decompress(packed)))):
                     connection.execute(

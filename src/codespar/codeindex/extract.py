@@ -94,16 +94,19 @@ def symbols_of(language: str, data: bytes) -> tuple[Symbol, ...]:
         cursor.set_max_start_depth(MAX_DEPTH)
         captured = cursor.captures(parser.parse(data).root_node)
     lines = data.split(b"\n")
-    found: dict[int, Symbol] = {}
+    named: dict[int, tuple[str, Node]] = {}
     for kind in SPECIFIC:
         for node in captured.get(kind, ()):
-            if node.start_byte not in found:
-                row = node.start_point[0]
-                name = data[node.start_byte : node.end_byte].decode("utf-8", errors="replace")
-                signature = lines[row].decode("utf-8", errors="replace").strip()[:MAX_SIGNATURE]
-                above, below = extent(node, lines)
-                found[node.start_byte] = (name[:MAX_SIGNATURE], kind, row + 1, signature, above, below)
-    return tuple(found[start] for start in sorted(found)[:MAX_SYMBOLS])
+            named.setdefault(node.start_byte, (kind, node))
+    found: list[Symbol] = []
+    for start in sorted(named)[:MAX_SYMBOLS]:
+        kind, node = named[start]
+        row = node.start_point[0]
+        name = data[start : node.end_byte].decode("utf-8", errors="replace")
+        begin = lines[row][: 8 * MAX_SIGNATURE]  # a program's line may have a megabyte
+        signature = begin.decode("utf-8", errors="replace").strip()[:MAX_SIGNATURE]
+        found.append((name[:MAX_SIGNATURE], kind, row + 1, signature, *extent(node, lines)))
+    return tuple(found)
 
 
 def extent(name: Node, lines: list[bytes]) -> tuple[int, int]:

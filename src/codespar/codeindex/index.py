@@ -34,8 +34,9 @@ T = TypeVar("T")
 BATCH_BYTES = 512 * 1024
 BATCH_FILES = 100
 COMMIT_FILES = 300  # content is committed in such portions, so that a killed build goes on where it was
-POOL_FROM = 300  # fewer new blobs than this are parsed here: starting processes would take longer
+POOL_FROM = 300  # fewer new blobs than this are parsed by one process: starting more would take longer
 PROCESSES = 2
+PATIENCE = 30.0  # seconds for a batch
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FILES = ("100644", "100755", "100664")
 
@@ -93,6 +94,7 @@ class SqliteCodeIndex:
 
     async def _reading(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Read one consistent state in a thread. A file found broken is rebuilt from the last update's commit, and read again."""
+        found = self._file.rebuilt
 
         def within() -> T:
             with self._file.read_lock:
@@ -108,9 +110,11 @@ class SqliteCodeIndex:
         except sqlite3.DatabaseError as error:
             if not broken(error):
                 raise
-            await asyncio.to_thread(self._file.rebuild, str(error))
-            if self._last is not None:
-                await self.update(*self._last)
+            async with self._updating:  # an update must not go on in an empty file as if it were the old one
+                if self._file.rebuilt == found:
+                    await asyncio.to_thread(self._file.rebuild, str(error))
+                    if self._last is not None:
+                        await self._update(*self._last)
             return await asyncio.to_thread(within)
 
     async def _mending(self, change: Callable[[], Awaitable[T]], lost: tuple[Path, str] | None) -> T:
@@ -163,8 +167,9 @@ class SqliteCodeIndex:
         return len(unseen)
 
     async def _read(self, repository: Path, wanted: list[str]) -> None:
-        """Read, parse and keep the blobs. Parsing is in other processes when there is enough to do."""
-        workers = [Worker() for _ in range(PROCESSES if len(wanted) >= POOL_FROM else 0)]
+        """Read, parse and keep the blobs. Parsing is always in other processes: on somebody's file a grammar may crash, or never end."""
+        parsed = any(not key.endswith(" ") for key in wanted)
+        workers = [Worker(PATIENCE) for _ in range((PROCESSES if len(wanted) >= POOL_FROM else 1) * parsed)]
         kept: list[Content] = []
         running: list[tuple[list[Source], asyncio.Task[list[Content]]]] = []
         given = 0
@@ -177,11 +182,8 @@ class SqliteCodeIndex:
                 try:
                     kept.extend(await future)
                 except WorkerLostError:
-                    # A grammar crashed on somebody's file. Words need no grammar, and are safe to take here.
-                    log.warning(
-                        "a parser crashed; some files are indexed without symbols", files=len(sources)
-                    )
-                    kept.extend(await asyncio.to_thread(extract_all, sources, False))
+                    for source in sources:
+                        kept.extend(await _alone(workers[0], source))
                 if len(kept) >= COMMIT_FILES or not running:
                     if adding is not None:
                         await adding
@@ -192,7 +194,7 @@ class SqliteCodeIndex:
             async with contextlib.aclosing(_batches(repository, wanted)) as batches:
                 async for sources in batches:
                     work = (
-                        workers[given % PROCESSES].extract(sources)
+                        workers[given % len(workers)].extract(sources)
                         if workers
                         else asyncio.to_thread(extract_all, sources)
                     )
@@ -210,6 +212,15 @@ class SqliteCodeIndex:
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
             for worker in workers:
                 await worker.close()
+
+
+async def _alone(worker: Worker, source: Source) -> list[Content]:
+    """What is kept of one file of a batch on which a grammar crashed, or took too long."""
+    try:
+        return await worker.extract([source])
+    except WorkerLostError:  # Words need no grammar, and are safe to take here.
+        log.warning("a parser crashed or did not end; a file is indexed without symbols", blob=source.key)
+        return await asyncio.to_thread(extract_all, [source], False)
 
 
 async def _resolved(repository: Path, commit: str) -> str:
@@ -306,13 +317,11 @@ async def _batches(repository: Path, wanted: list[str]) -> AsyncGenerator[list[S
         if batch:
             yield batch
     finally:
-        asking.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-            await asking
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        await process.wait()
+        asking.cancel()
+        await asyncio.gather(asking, git.drained(process), return_exceptions=True)
 
 
 async def _ask(stdin: asyncio.StreamWriter, keys: list[str]) -> None:
@@ -332,12 +341,13 @@ async def _one(stdout: asyncio.StreamReader, name: str) -> tuple[bool, bytes | N
             ("cat-file", "--batch"), -1, f"it ended, or answered {header!r}, where the blob {name} was due"
         )
     size = int(header[2])
-    if size <= MAX_BYTES:
-        return True, (await stdout.readexactly(size + 1))[:-1]
+    held = bytearray()
     left = size + 1
     while left:
         chunk = await stdout.read(min(left, 1 << 20))
         if not chunk:
             raise git.GitError(("cat-file", "--batch"), -1, f"it ended within the blob {name}")
         left -= len(chunk)
-    return True, None
+        if size <= MAX_BYTES:
+            held += chunk
+    return True, bytes(held[:-1]) if size <= MAX_BYTES else None

@@ -99,10 +99,10 @@ class Question:
             word for word in asked if word.lower() not in _STOP and (len(word) > 1 or len(asked) == 1)
         ] or asked
         terms = dict.fromkeys(_stem(part) for word in said for part in parts(word))
-        names = ["".join(parts(word)) for word in said]
+        names = [name for word in said if (name := "".join(parts(word)))]
         joined = "".join(names) if 1 < len(names) <= 4 else ""
         return Question(
-            tuple(terms)[:MAX_TERMS], tuple(dict.fromkeys(n for n in (joined, *names[:MAX_TERMS]) if n))
+            tuple(terms)[:MAX_TERMS], tuple(dict.fromkeys(filter(None, (joined, *names[:MAX_TERMS]))))
         )
 
     def coverage(self, found: set[str]) -> float:

@@ -41,6 +41,8 @@ class Mention:
     snippet: str
 
 
+# The files are written by others, so that no pattern below may take long on any of them: none has two neighbours, or a loop within a
+# loop, that could share out the same characters among themselves.
 _SET = re.compile(r"[ \t]*=(?![=~>])")
 _ASKED = re.compile(r"(?:.*(?:::|[.#\\]|->))?((?:[^\W\d]|\$)[\w$]*)([?!=]?)", re.DOTALL)
 _STYLES = {"python": "python", "ruby": "hash", "javascript": "javascript", "typescript": "javascript", "tsx": "javascript", "php": "php"}  # fmt: skip
@@ -70,20 +72,22 @@ _ASSIGNED = re.compile(r"[ \t]*(?::=|=(?![=>~])|:(?!:))")
 _LITERAL = re.compile(r"[ \t]*\{")
 _MADE = re.compile(r"(?:\bnew\s+(?:[\w.\\]+[.\\])?|(?:^|[\s(])@(?:[\w.]+\.)?|(?:^|[^\w<])</?(?:[\w.]+\.)?)$")
 _DEFINED = re.compile(
-    r"(?:\b(?:def|fn|fun|func|sub|function\*?|class|interface|trait|module|object|record|protocol|namespace|type|macro_rules!|#\s*define)\s+(?:[\w.]+(?:::|\.))*"
+    r"(?:\b(?:def|fn|fun|func|sub|function\*?|class|interface|trait|module|object|record|protocol|namespace|type|macro_rules!|#\s*define)\s+(?:[\w.:]*[.:])?"
     r"|\bfunc\s*\([^)]*\)\s*|\bfunction\s*\*?\s*)$"
 )
 _TYPED = re.compile(r"(?:->|\b(?:impl|for|struct|enum|union|trait|interface|class|extends|implements|where))[\s&*:<>\w]*$")  # fmt: skip
-_OBJECT_METHOD = re.compile(r"\([^()]*\)\s*(?::\s*[\w<>\[\]|, ]+)?\s*\{\s*$")
+_OBJECT_METHOD = re.compile(r"\([^()]*\)\s*(?::[\w<>\[\]|,\s]+)?\{\s*$")
 _MODIFIERS = re.compile(
     r"\s*(?:(?:async|static|get|set|public|private|protected|override|readonly)\s+)*[*#]?$"
 )
 _IMPORTING = re.compile(
     r"\s*(?:import\b|from\s+\S+\s+import\b|(?:pub(?:\([\w ]+\))?\s+)?use\s|using\s|require\b|require_relative\b|#\s*include|export\s.*\bfrom\s|\}\s*from\s|(?:const|let|var)\s.*=\s*(?:await\s+import|require)\s*\()"
 )
-_LISTED = re.compile(r"\s*(?:type\s+)?[\w$.:]+(?:\s+as\s+\w+)?\s*,?\s*[)}]*;?\s*(?:#.*|//.*)?")
+_LISTED = re.compile(
+    r"\s*(?:type\s+)?[\w$.:]+(?:\s+as\s+\w+)?\s*(?:,\s*)?(?:[)}]+\s*)?(?:;\s*)?(?:#.*|//.*)?"
+)
 _IMPORT_OPEN = re.compile(
-    r"(?:\A|\n)[ \t]*(?:from[^\n]*\bimport|import|(?:pub\s+)?use|export)\b[^)};=]*[({][^);=]*\Z"
+    r"(?:\A|\n)[ \t]*(?:from[^\n]*\bimport|import|(?:pub\s+)?use|export)\b[^)};=({]*[({][^);=]*\Z"
 )
 
 

@@ -23,26 +23,28 @@ class WorkerLostError(Exception):
 
 
 class Worker:
-    """One parsing process. Batches given while it is busy wait."""
+    """One parsing process, that has `patience` seconds for a batch. Batches given while it is busy wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 30.0) -> None:
+        self._patience = patience
         self._process: asyncio.subprocess.Process | None = None
         self._busy = asyncio.Lock()
 
     async def extract(self, sources: list[Source]) -> list[Content]:
-        """`extract_all` in the process. Raises `WorkerLostError` when it dies of it; the next batch gets a new process."""
+        """`extract_all` in the process. Raises `WorkerLostError` when it dies of it or takes too long; the next batch gets a new process."""
         async with self._busy:
             process = self._process = self._process or await _start()
             assert process.stdin is not None and process.stdout is not None
             try:
                 data = pickle.dumps(sources)
                 process.stdin.write(len(data).to_bytes(_HEAD, "big") + data)
-                await process.stdin.drain()
-                length = int.from_bytes(await process.stdout.readexactly(_HEAD), "big")
-                answer = await process.stdout.readexactly(length)
-            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                async with asyncio.timeout(self._patience):
+                    await process.stdin.drain()
+                    length = int.from_bytes(await process.stdout.readexactly(_HEAD), "big")
+                    answer = await process.stdout.readexactly(length)
+            except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
                 await self.close()
-                raise WorkerLostError("a parsing process ended within a batch") from error
+                raise WorkerLostError("a parsing process ended within a batch, or not at all") from error
             return await asyncio.to_thread(pickle.loads, answer)
 
     async def close(self) -> None:
@@ -51,6 +53,9 @@ class Worker:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            # `git.drained` says why; what this process imports has to be little
+            while process.stdout is not None and await process.stdout.read(1 << 20):
+                pass
             await process.wait()
 
 

@@ -16,6 +16,8 @@ from codespar.forges.mirror import conflicts_of
 from codespar.forges.records import PullBrief
 from codespar.forges.told import Told
 
+_MERGED, _MERGED_HEAD = "Merged-pull-request", "Merged-head"  # trailers by which a merge is known again
+
 
 class LocalForge(Told):
     """`Forge` over a path or URL that git understands."""
@@ -90,18 +92,8 @@ class LocalForge(Told):
             return pull
         if pull.state is not PullState.OPEN:
             raise NotMergeable(f"PR #{number} is {pull.state}")
-        if pull.head_commit != head_commit:
-            raise NotMergeable(
-                f"PR #{number} is at {pull.head_commit[:12]} now, not at {head_commit[:12]} as was shown: look at it again"
-            )
-        branch, tip = await self.sync()
-        if branch != pull.base_branch:
-            raise NotMergeable(
-                f"the default branch is {branch} now, but PR #{number} was made for {pull.base_branch}"
-            )
-        merged = await self._merged_before(pull, tip) or await self._make_merge(pull, method, tip, author, at)
-        if merged != tip:
-            await self.send(f"{merged}:refs/heads/{branch}")
+        async with self._merging:
+            merged = await self._merge(pull, method, head_commit, author, at)
         await self.sync()
         return await self._pulls.change(
             number,
@@ -110,23 +102,44 @@ class LocalForge(Told):
             at,
         )
 
+    async def _merge(
+        self, known: PullRequest, method: MergeMethod, head_commit: str, author: str, at: datetime
+    ) -> str:
+        """Bring it into the remote's default branch. Returns the commit by which it is there."""
+        number = known.number
+        branch, tip = await self.sync()
+        if branch != known.base_branch:
+            raise NotMergeable(
+                f"the default branch is {branch} now, but PR #{number} was made for {known.base_branch}"
+            )
+        if known.head_commit == head_commit and (merged := await self._merged_before(known, tip)):
+            return merged
+        pull = await self.fetch_pull(number)
+        if pull.head_commit != head_commit:
+            raise NotMergeable(
+                f"PR #{number} is at {pull.head_commit[:12]} now, not at {head_commit[:12]} as was shown: look at it again"
+            )
+        merged = await self._make_merge(pull, method, tip, author, at)
+        await self.send(f"{merged}:refs/heads/{branch}")
+        return merged
+
     async def _merged_before(self, pull: PullRequest, tip: str) -> str | None:
         """The commit by which an interrupted merge already brought this pull request into the default branch."""
-        found = await git.run(
-            "log",
-            "-1",
-            "--format=%H",
-            "--fixed-strings",
-            f"--grep=Merged-pull-request: #{pull.number}",
-            tip,
-            cwd=self.full,
-        )
-        return found or None
+        # its whole trailers, and since its own base alone: an older history may tell of others of the same number
+        wanted = f"{_MERGED}: #{pull.number}\n{_MERGED_HEAD}: {pull.head_commit}\n"
+        span = f"{pull.base_commit}..{tip}"
+        _, out = await git.run_bytes("log", "-z", "--format=%H%n%B", span, "--", cwd=self.full)
+        for entry in out.decode(errors="replace").split("\0"):
+            commit, _, message = entry.partition("\n")
+            if f"\n{wanted}" in message:
+                return commit
+        return None
 
     async def _make_merge(
         self, pull: PullRequest, method: MergeMethod, tip: str, author: str, at: datetime
     ) -> str:
-        trailer = f"Merged-pull-request: #{pull.number}\nMerged-by: {author}\n"
+        by = " ".join(author.split())
+        trailer = f"{_MERGED}: #{pull.number}\n{_MERGED_HEAD}: {pull.head_commit}\nMerged-by: {by}\n"
         if method is MergeMethod.REBASE:
             # our branches are one commit on their base, so replaying it is merging its tree
             listed = (

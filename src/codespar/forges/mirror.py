@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from codespar import git
 from codespar.config.private import write_private
@@ -82,6 +82,8 @@ class Mirror:
             await self._create("sha256" if len(commit) == 64 else "sha1")
             ref = f"refs/heads/{branch}"
             known = await self._try("rev-parse", "--verify", "-q", f"{ref}^{{commit}}", cwd=self.base)
+            if self._branch != branch:
+                await self._forget_others(ref)
             if known != commit:
                 await self._fetch(self.base, f"+{ref}:{ref}", self.shown)
                 commit = await git.run("rev-parse", ref, cwd=self.base)
@@ -91,6 +93,15 @@ class Mirror:
                 await git.run("symbolic-ref", "HEAD", ref, cwd=self.base)
                 self._branch = branch
             return branch, commit
+
+    async def _forget_others(self, ref: str) -> None:
+        """Let go of what was the default branch before: git does not keep `a` beside `a/b`, and tasks see the default branch alone."""
+        there = await git.run("for-each-ref", "--format=%(refname)", "refs/heads", cwd=self.base)
+        others = "".join(f"delete {name}\n" for name in there.split("\n") if name not in ("", ref))
+        if others:
+            await git.run(
+                "update-ref", "--stdin", cwd=self.base, stdin=others.encode(errors="surrogateescape")
+            )
 
     async def _remote_head(self) -> tuple[str, str]:
         try:
@@ -107,7 +118,7 @@ class Mirror:
                 f"{self.shown} is not a git repository that can be reached: {error.said}. "
                 "Check the path or URL in codespar.yaml and this user's access to it."
             ) from error
-        named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told, re.MULTILINE)
+        named = re.search(r"^ref: refs/heads/(.+)\tHEAD$", told, re.MULTILINE)
         at = re.search(r"^([0-9a-f]{40,64})\tHEAD$", told, re.MULTILINE)
         if at is None:
             raise RepositoryUnusable(await self._why_no_head())
@@ -130,7 +141,10 @@ class Mirror:
         if self.source != self.shown:
             await asyncio.to_thread(self._keep_source)
         alternates = self.full / "objects" / "info" / "alternates"
-        if alternates.exists():  # the last thing that is made: a server that was killed before goes on here
+        # Relative, so that the folder can be moved, or a backup of it put back elsewhere. It is the last thing that is made: a server that
+        # was killed before goes on here.
+        borrowed = f"../../{self.base.name}/objects\n"
+        if alternates.exists() and alternates.read_text() == borrowed:
             return
         for bare in (self.base, self.full):
             if (bare / "HEAD").exists():
@@ -141,7 +155,7 @@ class Mirror:
             await git.run("init", "--quiet", "--bare", f"--object-format={object_format}", str(unfinished))
             unfinished.rename(bare)
         part = alternates.with_suffix(".part")
-        part.write_text(f"{(self.base / 'objects').resolve()}\n")
+        part.write_text(borrowed)
         part.replace(alternates)
 
     def _keep_source(self) -> None:
@@ -153,12 +167,14 @@ class Mirror:
         write_private(path, self.source + "\n")
 
     async def read_file(self, commit: str, path: str) -> bytes | None:
-        entry = await git.run("ls-tree", "-l", commit, "--", path, cwd=self.full)
-        if not entry:
+        wanted = PurePosixPath(path)
+        if "\0" in path or wanted.is_absolute() or ".." in wanted.parts or not wanted.parts:
             return None
-        _mode, kind, blob, size = entry.split("\t")[0].split()
-        if kind != "blob":
+        listing = ("--literal-pathspecs", "ls-tree", "-l", "-z", commit, "--", path)
+        entry, _, name = (await git.run(*listing, cwd=self.full)).partition("\0")[0].partition("\t")
+        if name != path or entry.split()[1] != "blob":
             return None
+        *_, blob, size = entry.split()
         if int(size) > _MAX_FILE:
             raise ForgeError(f"{path} of {commit[:12]} has {size} bytes; at most {_MAX_FILE} are read")
         return (await git.run_bytes("cat-file", "blob", blob, cwd=self.full))[1]
@@ -246,7 +262,9 @@ class Mirror:
     async def log(self, older: str | None, newer: str, limit: int) -> list[CommitLine]:
         span = f"{older}..{newer}" if older else newer
         out = await self._try("log", f"-{limit}", "--format=%H%x00%an%x00%s", span, "--") or ""
-        lines = (line.split("\0") for line in out.splitlines())
+        lines = (
+            line.split("\0") for line in out.split("\n")
+        )  # and at nothing else that Unicode ends lines with
         return [
             CommitLine(commit=_shown(line[0]), author=_shown(line[1]), title=_shown(line[2]))
             for line in lines
@@ -264,15 +282,15 @@ class Mirror:
             f"--since={since.isoformat()}",
             "--no-renames",
             "--name-only",
-            "--format=%x1e%H%x00%an%x00%cI%x00%s%x00%b%x00",
+            "--format=%x00%H%x00%an%x00%cI%x00%s%x00%b%x00",
             commit,
             "--",
             *(f":(literal){path}" for path in paths),
             cwd=self.full,
         )
         found: list[PastCommit] = []
-        for entry in (out or "").split("\x1e")[1:]:
-            id, author, at, title, body, names = entry.split("\0", 5)
+        told = iter((out or "").split("\0")[1:])  # the one character that is in no message
+        for id, author, at, title, body, names in zip(*[told] * 6, strict=True):
             takes_back = title.lower().startswith("revert") or "This reverts commit " in body
             found.append(
                 PastCommit(
@@ -281,7 +299,7 @@ class Mirror:
                     title=_shown(title),
                     at=datetime.fromisoformat(at),
                     reverts=takes_back,
-                    paths=tuple(_shown(name) for name in names.splitlines() if name),
+                    paths=tuple(_shown(_unquoted(name)) for name in names.split("\n") if name),
                 )
             )
         return found
@@ -306,8 +324,8 @@ class Mirror:
     async def branches(self) -> dict[str, str]:
         told = await self._ls_remote("--heads")
         return {
-            name: commit
-            for commit, name in re.findall(r"^([0-9a-f]{40,64})\trefs/heads/(\S+)$", told, re.MULTILINE)
+            _shown(name): commit
+            for commit, name in re.findall(r"^([0-9a-f]{40,64})\trefs/heads/(.+)$", told, re.MULTILINE)
         }
 
     async def fetch_branch(self, branch: str) -> str | None:
@@ -338,6 +356,7 @@ class Mirror:
         code, out = await git.run_bytes(
             "merge-tree",
             "--write-tree",
+            "-z",
             "--name-only",
             "--no-messages",
             ours,
@@ -345,13 +364,13 @@ class Mirror:
             cwd=self.full,
             ok_codes=(0, 1),
         )
-        tree, *paths = out.decode(errors="replace").splitlines()
+        tree, *paths = out.decode(errors="replace").split("\0")
         return (tree, ()) if code == 0 else (None, tuple(sorted({path for path in paths if path})))
 
     async def _asked(self, ref: str) -> str:
         """What the remote's reference of that whole name points at; empty where there is none. Raises `RepositoryUnusable`."""
         # git takes a name for the end of one: `refs/heads/x` is also found as `refs/heads/refs/heads/x`
-        told = (line.partition("\t") for line in (await self._ls_remote(pattern=ref)).splitlines())
+        told = (line.partition("\t") for line in (await self._ls_remote(pattern=ref)).split("\n"))
         return next((commit for commit, _, name in told if name == ref), "")
 
     async def _ls_remote(self, *options: str, pattern: str = "") -> str:
@@ -395,6 +414,21 @@ def _kept_source(folder: Path, shown: str) -> str:
     except FileNotFoundError:
         return shown
     return kept if git.without_credentials(kept) == shown else shown
+
+
+def _unquoted(name: str) -> str:
+    """A path as it is, which git shows in quotes where it has control characters, quotes or backslashes."""
+    if not name.startswith('"'):
+        return name
+    raw = name[1:-1].encode(errors="surrogateescape")
+    plain = re.sub(rb"\\([0-7]{3}|.)", lambda found: _escaped(found[1]), raw)
+    return plain.decode(errors="surrogateescape")
+
+
+def _escaped(code: bytes) -> bytes:
+    if len(code) == 3:
+        return bytes([int(code, 8)])
+    return dict(zip(b"abtnvfr", b"\a\b\t\n\v\f\r", strict=True)).get(code[0], code[0]).to_bytes()
 
 
 def _number(text: str) -> int:

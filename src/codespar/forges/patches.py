@@ -59,11 +59,7 @@ async def _refuse_tricks(repository: Path, base: str, tree: str) -> None:
 
 def _leaves_tree(folder: Sequence[str], target: str) -> bool:
     """Whether a link in that folder of the repository leads out of it, be it only on its way."""
-    if target.startswith("/"):
-        return True
-    depth = len(folder)
-    for piece in target.split("/"):
-        depth += {"..": -1, ".": 0, "": 0}.get(piece, 1)
-        if depth < 0:
-            return True
-    return False
+    ways = [piece for piece in target.split("/") if piece not in ("", ".")]
+    down = next((place for place, piece in enumerate(ways) if piece != ".."), len(ways))
+    # What is named on the way down may be a link itself, and going up from there leads who knows where.
+    return target.startswith("/") or down > len(folder) or ".." in ways[down:]

@@ -7,6 +7,7 @@ a key under which it is made once.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import re
 from collections.abc import Callable, Sequence
@@ -74,16 +75,19 @@ class PullRecords:
         raise ForgeError("no pull request number could be had: too many are opened at once; retry")
 
     async def change(
-        self, number: int, key: str, change: Callable[[PullRequest], PullRequest], at: datetime
+        self, number: int, key: str | None, change: Callable[[PullRequest], PullRequest], at: datetime
     ) -> PullRequest:
-        """Change one, once under each `key`. Raises `PullRequestNotFound`, and whatever `change` raises."""
+        """Change one, once under each `key`; without one, whenever it makes a difference. Raises `PullRequestNotFound`, and whatever `change`
+        raises."""
         for _ in range(RACES):
             document = await self._document(number)
             pull, keys = _pull_of(document.content), document.content["keys"]
             if key in keys:
                 return pull
             changed = change(pull)
-            if await self._put(changed, [*keys, key], document.tip, at):
+            if key is None and changed == pull:
+                return pull
+            if await self._put(changed, [*keys, key] if key else keys, document.tip, at):
                 return changed
         raise ForgeError(f"PR #{number} is being changed by too many at once; retry")
 
@@ -243,4 +247,7 @@ def _log_file(job: str) -> str:
 
 def _named(id: str) -> str:
     """An id as a part of a reference's or a file's name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", id)[:100] or "_"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", id)[:100] or "_"
+    if id.isascii() and len(id) <= 100:
+        return plain
+    return f"{plain[:60]}-{hashlib.sha256(id.encode()).hexdigest()[:16]}"  # else many would be named alike

@@ -6,6 +6,7 @@ A part of `LocalForge`. Everything is one change of a record under a key, so tha
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,7 @@ class Told(Mirror):
         self._builds = BuildRecords(self.full)
         self._commits = CommitRecords(self.full)
         self._packs = True
+        self._merging = asyncio.Lock()  # two at once would each be made on a tip that the other one moves
         self._looked: tuple[str, dict[str, Any]] | None = (
             None  # how all stood before the last look, its cursor
         )
@@ -69,7 +71,8 @@ class Told(Mirror):
             checks = one.checks if one.head_commit == head else ()
             return one.evolve(head_commit=head, base_commit=base, files=files, checks=checks)
 
-        return await self._pulls.change(pull.number, f"head:{base}:{head}", moved, pull.updated_at)
+        # under no key: it may be moved back to where it was before, and on again
+        return await self._pulls.change(pull.number, None, moved, pull.updated_at)
 
     # checks and statuses
 
@@ -78,7 +81,8 @@ class Told(Mirror):
             others = tuple(one for one in pull.checks if one.name != check.name)
             return pull.evolve(checks=(*others, check), updated_at=max(check.at, pull.updated_at))
 
-        return await self._pulls.change(number, f"check:{check.model_dump_json()}", change, check.at)
+        said = hashlib.sha256(check.model_dump_json().encode()).hexdigest()
+        return await self._pulls.change(number, f"check:{said}", change, check.at)
 
     async def checks(self, commit: str) -> list[Check]:
         found = {check.name: check for check in await self._commits.statuses(commit)}
@@ -124,15 +128,15 @@ class Told(Mirror):
         return next((one.id for one in pull.comments if one.id == f"{number}.{key}"), None)
 
     async def edit_comment(self, comment: str, body: str) -> None:
-        await self._change_comment(comment, lambda one: one.evolve(body=body), body)
+        await self._change_comment(comment, lambda one: one.evolve(body=body))
 
     async def delete_comment(self, comment: str) -> None:
         try:
-            await self._change_comment(comment, lambda one: None, "deleted")
+            await self._change_comment(comment, lambda one: None)
         except Gone:
             return
 
-    async def _change_comment(self, id: str, change: Callable[[Comment], Comment | None], what: str) -> None:
+    async def _change_comment(self, id: str, change: Callable[[Comment], Comment | None]) -> None:
         pull = await self._pulls.get(_pull_of(id))
         if all(one.id != id for one in pull.comments):
             raise Gone(f"there is no comment {id} at PR #{pull.number}")
@@ -142,7 +146,7 @@ class Told(Mirror):
             changed = [change(one) if one.id == id else one for one in found.comments]
             return found.evolve(comments=tuple(one for one in changed if one is not None))
 
-        await self._pulls.change(pull.number, f"edit:{id}:{at.isoformat()}:{what}", put, at)
+        await self._pulls.change(pull.number, None, put, at)
 
     # reviews
 
@@ -271,8 +275,9 @@ class Told(Mirror):
         return f"{theirs} {ours}" if theirs and ours else None
 
     async def _look(self, cursor: dict[str, Any]) -> Polled:
-        """A cursor is `{"branches": {name: tip}, "pulls": {number: [head, state]}, "runs": {id: "attempt:conclusion"}}`: of pull requests those
-        that are not merged, which is for good, and of runs the newest."""
+        """A cursor is `{"branches": {name: tip}, "pulls": {number: [head, state]}, "runs": {id: "attempt:conclusion"}, "looks": how many found
+        news}`: of pull requests those that are not merged, which is for good, and of runs the newest. What can happen twice alike, as a branch
+        that is moved to and fro, is delivered under the number of the look, too: a look done again after a crash has the same."""
         at = datetime.now(UTC)
         default, _ = await self.sync()
         self._packs = self._packs and await pack_references(self.full, PULLS, RUNS)
@@ -281,8 +286,9 @@ class Told(Mirror):
         runs = {run.id: run for run in reversed(await self._builds.find())}
         stands = {number: [pull.head_commit, pull.state.value] for number, pull in there.items()}
         news: list[News] = []
+        looks: int = cursor.get("looks", 0)
         if cursor:
-            news += self._pushes(cursor.get("branches", {}), tips, default, at)
+            news += self._pushes(cursor.get("branches", {}), tips, default, at, looks)
             seen: dict[str, list[str]] = cursor.get("pulls", {})
             changed = {
                 pull.number
@@ -292,7 +298,7 @@ class Told(Mirror):
             for known in reversed(await self._pulls.find(lambda pull: pull.number in changed)):
                 pull = await self._brought(known) if _has_moved(known, tips) else known
                 if action := _action(seen.get(str(pull.number)), pull.head_commit, pull.state):
-                    news.append(self._changed(action, pull, at))
+                    news.append(self._changed(action, pull, at, looks))
                     stands[str(pull.number)] = [pull.head_commit, pull.state.value]
         done: dict[str, str] = cursor.get("runs", {})
         told = {id: f"{run.attempt}:{run.conclusion or 'under way'}" for id, run in runs.items()}
@@ -300,19 +306,27 @@ class Told(Mirror):
             if done.get(id) != told[id]:
                 news.append(self._news(f"run:{id}:{told[id]}", run.updated_at, Ran(run=run)))
         pulls = {number: stand for number, stand in stands.items() if stand[1] != PullState.MERGED}
-        return Polled(news=tuple(news), cursor={"branches": tips, "pulls": pulls, "runs": told})
+        after: dict[str, Any] = {"branches": tips, "pulls": pulls, "runs": told}
+        if looks + bool(news):
+            after["looks"] = looks + bool(news)
+        return Polled(news=tuple(news), cursor=after)
 
-    def _pushes(self, known: dict[str, str], tips: dict[str, str], default: str, at: datetime) -> list[News]:
+    def _pushes(
+        self, known: dict[str, str], tips: dict[str, str], default: str, at: datetime, look: int
+    ) -> list[News]:
         """The branches whose tips are not the `known` ones any more."""
         found: list[News] = []
         for branch in sorted({*tips, *known}):
             before, after = known.get(branch, NO_COMMIT), tips.get(branch, NO_COMMIT)
             if before != after:
                 pushed = Pushed(branch=branch, before=before, after=after, default=branch == default)
-                found.append(self._news(f"push:{branch}:{before}:{after}", at, pushed))
+                name = hashlib.sha256(branch.encode()).hexdigest()[
+                    :16
+                ]  # it may be longer than a delivery's id
+                found.append(self._news(f"push:{look}:{name}:{before}:{after}", at, pushed))
         return found
 
-    def _changed(self, action: PullAction, pull: PullRequest, at: datetime) -> News:
+    def _changed(self, action: PullAction, pull: PullRequest, at: datetime, look: int) -> News:
         changed = PullChanged(
             action=action,
             number=pull.number,
@@ -324,7 +338,7 @@ class Told(Mirror):
             draft=pull.draft,
             updated_at=max(pull.updated_at, at) if action is PullAction.UPDATED else pull.updated_at,
         )
-        delivery = f"pull:{pull.number}:{action}:{pull.head_commit[:12]}:{pull.updated_at.isoformat()}"
+        delivery = f"pull:{look}:{pull.number}:{action}:{pull.head_commit[:12]}:{pull.updated_at.isoformat()}"
         return self._news(delivery, at, changed)
 
     def _news(self, delivery: str, at: datetime, what: Pushed | PullChanged | Ran) -> News:
