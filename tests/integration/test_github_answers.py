@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from codespar.channels.base import ContentRefused, Part
+from codespar.channels.github.adapter import GithubChannel
 from codespar.domain.builds import Conclusion
+from codespar.domain.tasks import Thread
 from codespar.forges.base import (
     AccessLost,
     Check,
@@ -22,6 +25,7 @@ from codespar.forges.base import (
 from codespar.forges.github.client import GithubClient
 from codespar.forges.github.credentials import TokenCredentials
 from codespar.forges.github.forge import GithubForge
+from codespar.forges.github.values import fingerprint
 from support.github.api import Asked, Says
 from support.github.onepull import PULL, OnePull, one_pull
 
@@ -96,6 +100,41 @@ async def test_a_token_that_may_not_make_check_runs_sets_a_status_and_finds_that
     states = [asked.body["state"] for asked in github.asked("POST", path)]
     assert states == ["pending", "success"]
     assert all(len(asked.body["description"]) <= 140 for asked in github.asked("POST", path))
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Unable to create comment because issue is locked.", "Repository was archived so is read-only."],
+)
+async def test_what_is_locked_or_archived_is_no_lost_access_that_the_other_messages_wait_for(
+    github: OnePull, forge: GithubForge, message: str
+) -> None:
+    path = "/repos/acme/gateway/issues/1/comments"
+    github.lists(path, [])
+    github.on("POST", path, Says({"message": message}, 403))
+    thread = Thread(channel="github", conversation="acme/gateway", thread_id="1")
+    channel = GithubChannel(lambda _: forge)
+    with pytest.raises(ContentRefused, match=message.rstrip(".")):
+        await channel.send(thread, Part(payload={"body": "done"}, text="done"), "key")
+
+
+async def test_a_check_run_of_another_codespars_app_is_left_alone(
+    github: OnePull, forge: GithubForge
+) -> None:
+    said = Check(name="codespar", passed=True, summary="fine", at=AT)
+    theirs = {
+        "id": 5,
+        "name": "codespar",
+        "external_id": f"codespar:{fingerprint(said)}",
+        "app": {"slug": "staging"},
+    }
+    github.lists(f"/repos/acme/gateway/commits/{github.head}/check-runs", [theirs], "check_runs")
+    github.on("PATCH", "/repos/acme/gateway/check-runs/5", Says({"message": "Invalid app_id `7`"}, 403))
+    github.on("POST", "/repos/acme/gateway/check-runs", Says({"id": 6}, 201))
+    await forge.set_check(1, said)
+    assert [one.body["head_sha"] for one in github.asked("POST", "/repos/acme/gateway/check-runs")] == [
+        github.head
+    ]
 
 
 async def test_lost_access_is_not_taken_for_a_missing_permission(github: OnePull, forge: GithubForge) -> None:

@@ -184,6 +184,17 @@ async def test_pages_that_did_not_change_are_known_with_their_links(bench: Bench
     assert (client.calls, client.unchanged) == (4, 2)
 
 
+async def test_a_page_that_comes_after_a_full_one_is_found_though_the_full_one_did_not_change(
+    bench: Bench,
+) -> None:
+    items = [{"number": n} for n in range(100)]
+    bench.api.lists(f"{REPO}/issues", items)
+    client = bench.client()
+    assert len(await client.pages(f"{REPO}/issues")) == 100
+    items.append({"number": 100})
+    assert len(await client.pages(f"{REPO}/issues")) == 101
+
+
 @pytest.mark.parametrize("body", [{"message": "no list"}, [1, 2], "text"])
 async def test_a_list_that_is_none_is_refused(bench: Bench, body: Any) -> None:
     bench.api.on("GET", f"{REPO}/issues", Says(body))
@@ -409,6 +420,21 @@ async def test_a_secondary_limit_that_does_not_say_how_long_waits_a_minute_and_t
     assert round(caught.value.retry_after or 0) == 120
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"resource": "PullRequest", "code": "custom", "message": "was submitted too quickly"},
+        {"resource": "IssueComment", "code": "abuse", "field": "data"},
+        "was submitted too quickly",
+    ],
+)
+async def test_what_was_said_too_quickly_is_said_again_after_a_minute(bench: Bench, error: Any) -> None:
+    limit = Says({"message": "Validation Failed", "errors": [error]}, 422)
+    bench.api.on("POST", f"{REPO}/pulls", limit, Says({"number": 1}, 201))
+    assert await bench.client().send("POST", f"{REPO}/pulls", {}) == {"number": 1}
+    assert [round(seconds) for seconds in bench.time.slept] == [60]
+
+
 async def test_one_strike_at_many_requests_counts_once(bench: Bench) -> None:
     limit = Says({"message": "You have exceeded a secondary rate limit."}, 403, after=0.05)
     bench.api.on("GET", REPO, *[limit] * 8, Says({"id": 1}))
@@ -437,6 +463,15 @@ async def test_a_quota_used_up_for_graphql_leaves_the_rest_alone(bench: Bench) -
 async def test_errors_of_graphql_are_errors(bench: Bench, kind: str, expected: type[ForgeError]) -> None:
     bench.api.on("POST", "/graphql", Says({"data": None, "errors": [{"type": kind, "message": "said so"}]}))
     with pytest.raises(expected, match="said so"):
+        await bench.client().graphql("mutation { x }", {})
+
+
+async def test_a_query_that_github_was_too_slow_for_is_trouble_and_no_refusal(bench: Bench) -> None:
+    words = (
+        "Something went wrong while executing your query on 2026-11-21. This may be the result of a timeout"
+    )
+    bench.api.on("POST", "/graphql", Says({"data": None, "errors": [{"message": words}]}))
+    with pytest.raises(ForgeUnavailable, match="may have been done"):
         await bench.client().graphql("mutation { x }", {})
 
 
@@ -608,6 +643,24 @@ async def test_an_app_installed_anew_is_found_again(bench: Bench, app: App) -> N
     credentials = bench.app(app)
     credentials.spoiled(await credentials.token())
     app.reinstall(7002)
+    assert await credentials.token() == app.issued[-1]
+    assert len(app.issued) == 2
+
+
+async def test_an_app_keeps_its_access_when_the_repository_is_renamed(bench: Bench, app: App) -> None:
+    credentials = bench.app(app)
+    credentials.spoiled(await credentials.token())
+    app.covers = ["gate"]
+    assert await credentials.token() == app.issued[-1]
+    assert len(app.issued) == 2
+
+
+async def test_an_app_follows_the_repository_to_another_account(bench: Bench, app: App) -> None:
+    credentials = bench.app(app)
+    credentials.spoiled(await credentials.token())
+    app.reinstall(7002)  # which the former name leads to
+    refused = "There is at least one repository that does not exist or is not accessible to the parent installation."
+    bench.api.on("POST", "/app/installations/7001/access_tokens", Says({"message": refused}, 422))
     assert await credentials.token() == app.issued[-1]
     assert len(app.issued) == 2
 

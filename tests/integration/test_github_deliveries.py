@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from codespar.app.webhooks import accept_news
+from codespar.domain.happenings import NO_COMMIT, News, Pinged
+from codespar.store.database import Database
 from codespar.web.base import MAX_WEBHOOK_BODY
+from support.agency import AT
 from support.github.emulate import BOT_TOKEN, Emulate
 from support.github.linked import (
     NUMBERS,
@@ -329,3 +333,24 @@ async def test_a_deleted_repository_is_told_once_and_looking_goes_on_quietly(giv
         0,
         0,
     ]
+
+
+async def test_news_whose_long_names_differ_at_their_end_alone_are_all_kept(tmp_path: Path) -> None:
+    store = Database(f"sqlite:///{tmp_path / 'codespar.sqlite'}")
+    await store.open()
+    project, context = "payments-gateway-of-the-old-bank", "c" * 100
+    told = [
+        News(
+            delivery=f"status:{NO_COMMIT}:{context}:failure:2026-11-21T10:{minute}:00Z",
+            repository="acme/shop",
+            at=AT,
+            what=Pinged(hook="1"),
+        )
+        for minute in (10, 20, 20)
+    ]
+    assert [await store.write(lambda unit, one=one: accept_news(unit, project, one)) for one in told] == [
+        True,
+        True,
+        False,
+    ]
+    await store.close()

@@ -301,3 +301,28 @@ async def test_checks_and_statuses_of_a_changed_pull_request_are_followed_until_
     assert {one.run.id for one in ended} == {one.run.id for one in under_way}
     await watcher.look()
     assert not any(pull["head"]["sha"] in path for path in github.asked)
+
+
+async def test_what_comes_after_a_hundred_updates_within_a_minute_is_found(
+    github: Listing, watcher: Watcher
+) -> None:
+    await watcher.look()
+    for number in range(1, 131):  # as a robot labels them
+        github.issue(number)
+    for _ in range(3):
+        await watcher.look(minutes=2)
+    github.comment(200, "@codespar status")
+    polled = await watcher.look(minutes=2)
+    assert [one.number for one in found(polled, IssueChanged)] == [200]
+    assert [one.body for one in polled.comments] == ["@codespar status"]
+
+
+async def test_a_check_on_the_second_page_is_heard_of_when_it_ends(github: Listing, watcher: Watcher) -> None:
+    for number in range(1, 101):
+        github.check(commit(0), f"job {number}", "github-actions", "success")
+    github.check(commit(0), "deploy", "circleci", None)
+    await watcher.look()
+    await watcher.look()
+    github.check(commit(0), "deploy", "circleci", "failure")
+    polled = await watcher.look()
+    assert [one.run.conclusion for one in found(polled, Checked)] == [Conclusion.FAILURE]

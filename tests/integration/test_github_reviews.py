@@ -146,12 +146,15 @@ async def test_a_review_that_is_too_long_is_cut_and_still_known_again(
 
 
 def _threads(*threads: tuple[str, int, bool]) -> dict[str, Any]:
+    """As GraphQL has them: its numbers end at 2,147,483,647, and GitHub's review comments are beyond that."""
     nodes = [
         {
             "id": id,
             "isResolved": done,
             "viewerCanResolve": True,
-            "comments": {"nodes": [{"databaseId": first}]},
+            "comments": {
+                "nodes": [{"databaseId": first if first < 2**31 else None, "fullDatabaseId": str(first)}]
+            },
         }
         for id, first, done in threads
     ]
@@ -163,12 +166,14 @@ async def test_threads_are_resolved_by_two_requests_and_those_that_are_gone_are_
     github: OnePull, forge: GithubForge
 ) -> None:
     resolved = {"data": {"r0": {"thread": {"isResolved": True}}}}
-    github.on("POST", "/graphql", Says(_threads(("T1", 11, False), ("T2", 12, True))), Says(resolved))
+    threads = _threads(("T1", 2_412_345_678, False), ("T2", 12, True))
+    github.on("POST", "/graphql", Says(threads), Says(resolved))
     github.lists(f"{PULL}/comments", [])
 
-    done = await forge.resolve(1, ["discussion_r11", "discussion_r12", "discussion_r13"], "fixed")
+    ours = ["discussion_r2412345678", "discussion_r12", "discussion_r13"]
+    done = await forge.resolve(1, ours, "fixed")
 
-    assert sorted(done) == ["discussion_r11", "discussion_r12"]
+    assert sorted(done) == ["discussion_r12", "discussion_r2412345678"]
     asked = github.asked("POST", "/graphql")
     assert len(asked) == 2
     assert asked[1].body["variables"] == {"t0": "T1"}
@@ -191,3 +196,24 @@ async def test_where_threads_cannot_be_resolved_the_note_is_said_in_them_once(
         assert await forge.resolve(1, ["discussion_r11", "discussion_r404"], "fixed in abc") == []
     assert len(github.asked("POST", f"{PULL}/comments/11/replies")) == 1
     assert said[-1]["body"].startswith("fixed in abc")
+
+
+async def test_a_thread_that_is_resolved_gets_no_note_where_github_refuses_the_others(
+    github: OnePull, forge: GithubForge
+) -> None:
+    forbidden = {"errors": [{"type": "FORBIDDEN", "message": "Resource not accessible by integration"}]}
+    github.on("POST", "/graphql", Says(_threads(("T1", 11, False), ("T2", 12, True))), Says(forbidden))
+    github.lists(f"{PULL}/comments", [{"id": id, "body": "why?", "user": BOT} for id in (11, 12)])
+    for id in (11, 12):
+        github.on("POST", f"{PULL}/comments/{id}/replies", Says({"id": 90}, 201))
+    assert await forge.resolve(1, ["discussion_r11", "discussion_r12"], "fixed") == ["discussion_r12"]
+    assert github.asked("POST", f"{PULL}/comments/12/replies") == []
+
+
+async def test_a_locked_pull_request_is_not_asked_comment_by_comment(
+    github: OnePull, forge: GithubForge
+) -> None:
+    github.on("POST", f"{PULL}/reviews", Says({"message": "Unable to create review: issue is locked"}, 403))
+    with pytest.raises(ForgeError, match="is locked"):
+        await forge.submit_review(1, draft(github, 1, 2, 3), "review-1")
+    assert len(github.asked("POST", f"{PULL}/reviews")) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -289,6 +291,20 @@ def test_what_is_no_limit_holds_nothing_up(status: int, headers: dict[str, str],
 def answer(size: int, etag: str | None = '"x"') -> Answer:
     headers = httpx.Headers({"etag": etag} if etag else {})
     return Answer(200, headers, b"x" * size, httpx.Response(200))
+
+
+def test_a_kept_answer_holds_no_connection_and_the_answers_of_a_hundred_repositories_fit_in_memory() -> None:
+    kept = Etags()
+    came = answer(10)
+    gone = weakref.ref(came.response)
+    kept.put("a", "json", came)
+    del came
+    gc.collect()
+    assert gone() is None and kept.get("a", "json")
+    for number in range(100):
+        kept.put(f"{number}", "json", answer(2**20))
+    held = [name for name in range(100) if kept.get(f"{name}", "json")]
+    assert held == list(range(92, 100))
 
 
 def test_kept_answers_are_bounded_in_number_and_size_and_the_least_used_goes_first() -> None:

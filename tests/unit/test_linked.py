@@ -37,6 +37,11 @@ ENTERPRISE = "https://github.example.com:8443/api/v3"
         (HERE, "/srv/git/acme/gateway", None),
         (HERE, "../acme/gateway", None),
         (HERE, "-acme/gateway", None),
+        (HERE, "ada_acme/gateway", "ada_acme/gateway"),
+        (HERE, "https://github.com/ada_acme/gateway", "ada_acme/gateway"),
+        (HERE, "acme/.github", "acme/.github"),
+        (HERE, "acme/..", None),
+        (HERE, "acme/.git", None),
     ],
 )
 def test_a_repository_is_githubs_by_its_name_or_its_address(

@@ -45,6 +45,7 @@ EVENTS = (
     "workflow_run",
 )
 """What a webhook that we were asked to register is told of. An App's installation has these by its own settings."""
+LONGEST_NAME = 200  # characters of a delivery's in the inbox
 Hear = Callable[[str, PostedComment], Awaitable[bool]]  # a comment of a repository
 Answer = tuple[int, dict[str, Any]]
 
@@ -222,7 +223,10 @@ def _gives_access(news: News) -> bool:
 
 def accept_news(unit: Unit, project: str, news: News) -> bool:
     """Keep a piece of news for its turn. False when it was there."""
-    return unit.accept(SOURCE, f"{project}:{news.delivery}"[:200], project, {"news": news.wire()}, news.at)[1]
+    name = f"{project}:{news.delivery}"
+    if len(name) > LONGEST_NAME:  # what tells two of them apart may stand at the end
+        name = f"{name[:120]}:{hashlib.sha256(name.encode()).hexdigest()}"
+    return unit.accept(SOURCE, name, project, {"news": news.wire()}, news.at)[1]
 
 
 def _keep(unit: Unit, projects: list[str], news: tuple[News, ...], digest: str, now: datetime) -> bool:

@@ -245,6 +245,7 @@ class App:
         self.installed = installed
         self.suspended = False
         self.covers = [repository.partition("/")[2]]
+        self.ids = [42]  # of these
         self.issued: list[str] = []
         self.life = timedelta(hours=1)
         self.installation = 7001
@@ -269,14 +270,21 @@ class App:
     def _issue(self, asked: Asked) -> Says:
         if self.suspended:
             return Says({"message": "This installation has been suspended"}, 403)
-        if not asked.body or not set(asked.body.get("repositories", ())) <= set(self.covers):
+        wanted = asked.body or {}
+        if not (
+            wanted
+            and set(wanted.get("repositories", ())) <= set(self.covers)
+            and set(wanted.get("repository_ids", ())) <= set(self.ids)
+        ):
             message = "There is at least one repository that does not exist or is not accessible to the parent installation."
             return Says({"message": message}, 422)
         token = f"ghs_{secrets.token_hex(18)}"
         end = (self._github.now() + self.life).replace(microsecond=0)
         self._github.tokens[token] = end
         self.issued.append(token)
-        return Says({"token": token, "expires_at": end.isoformat().replace("+00:00", "Z")}, 201)
+        told = {"token": token, "expires_at": end.isoformat().replace("+00:00", "Z")}
+        named = [{"id": id, "name": name} for id, name in zip(self.ids, self.covers, strict=False)]
+        return Says(told | {"repository_selection": "selected", "repositories": named}, 201)
 
 
 def _nothing(_: Asked) -> Says:

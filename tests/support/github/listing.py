@@ -264,7 +264,8 @@ class Listing:
             return web.Response(status=304, headers={"etag": etag})
         headers = {"etag": etag}
         follows = dict(request.query) | {"page": str(int(request.query.get("page", 1)) + 1)}
-        if "sort" in request.query and self._found(parts[3:], follows):
+        paged = "sort" in request.query or parts[3:4] == ["commits"]
+        if paged and _items(self._found(parts[3:], follows)):
             headers["link"] = f'<{request.url.update_query(follows)}>; rel="next"'
         return web.Response(body=body, content_type="application/json", headers=headers)
 
@@ -306,6 +307,13 @@ class Listing:
                 return {"state": "pending", "sha": sha, "statuses": _cut(self.statuses.get(sha, []), query)}
             case _:
                 return None
+
+
+def _items(found: Any) -> list[Any]:
+    """The list, also where it stands in an envelope."""
+    if isinstance(found, dict):
+        return next(value for value in found.values() if isinstance(value, list))
+    return found or []
 
 
 def _page(items: list[dict[str, Any]], query: dict[str, str]) -> list[dict[str, Any]]:

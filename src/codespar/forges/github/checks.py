@@ -18,7 +18,7 @@ from codespar.forges.base import AccessLost, Check, ForgeError, Gone, PullReques
 from codespar.forges.github.errors import Unprocessable
 from codespar.forges.github.hosted import Hosted, quoted
 from codespar.forges.github.marks import short
-from codespar.forges.github.models import Status, WorkflowRun
+from codespar.forges.github.models import App, Status, WorkflowRun
 from codespar.forges.github.values import (
     CheckData,
     check_of_run,
@@ -113,9 +113,13 @@ class Checks(Hosted):
         path = self._at(f"/commits/{commit}/check-runs")
         for item in await self._client.pages(path, params, key="check_runs", most=100):
             data = CheckData.model_validate(item)
-            if data.external_id.startswith(_OURS):
+            if data.external_id.startswith(_OURS) and await self._is_our_app(data.app):
                 return id_in(item), data.external_id.removeprefix(_OURS)
         return "", ""
+
+    async def _is_our_app(self, app: App) -> bool:
+        """Another App that acts for a CodeSpar has check runs like ours, which GitHub lets it alone change."""
+        return not app.slug or f"{app.slug}[bot]".casefold() == (await self.me()).casefold()
 
     # what is said of a commit
 

@@ -17,7 +17,7 @@ from gidgethub import sansio
 
 from codespar.forges.base import ForgeUnavailable
 from codespar.forges.github.credentials import Credentials
-from codespar.forges.github.errors import graphql_refusal, shown
+from codespar.forges.github.errors import graphql_refusal, shown, too_quick
 from codespar.forges.github.etags import Answer, Etags
 from codespar.forges.github.limits import Sleep
 from codespar.forges.github.transport import ACCEPT, REDIRECTS, REPEATABLE, Transport
@@ -86,21 +86,24 @@ class GithubClient:
         `key` names the list where it stands in an envelope (`workflow_runs`). No page is asked for that is not needed.
         """
         items: list[dict[str, Any]] = []
-        url: str | None = self._line.url(path, {"per_page": max(1, min(100, most))} | dict(params or {}))
+        asked = {"per_page": max(1, min(100, most))} | dict(params or {})
+        url = self._line.url(path, asked)
         for _ in range(max(1, most)):  # an end even where each page names another
-            data, url = self._read(await self._get(url, ACCEPT), f"GET {path}")
+            data, following = self._read(await self._get(url, ACCEPT), f"GET {path}")
             page = cast(dict[str, Any], data).get(key) if key is not None and isinstance(data, dict) else data
             if not isinstance(page, list) or not all(
                 isinstance(item, dict) for item in cast(list[Any], page)
             ):
                 raise ForgeUnavailable(f"GitHub's answer to GET {path} holds no list. Try again later.")
+            if following is None and len(cast(list[Any], page)) >= int(asked["per_page"]):
+                self._etags.forget(url, ACCEPT)  # it stays as it is when a page comes after it
             for item in cast(list[dict[str, Any]], page):
                 if len(items) == most or (until is not None and until(item)):
                     return items
                 items.append(item)
-            if url is None or len(items) >= most:
+            if following is None or len(items) >= most:
                 break
-            url = self._line.url(url)
+            url = self._line.url(following)
         return items
 
     async def changed(
@@ -218,4 +221,5 @@ def _is_limit(error: Any) -> bool:
     if not isinstance(error, dict):
         return False
     told = cast(dict[str, Any], error)
-    return told.get("type") == "RATE_LIMITED" or "secondary rate limit" in str(told.get("message")).lower()
+    secondary = "secondary rate limit" in str(told.get("message")).lower() or too_quick(told)
+    return secondary or told.get("type") == "RATE_LIMITED"

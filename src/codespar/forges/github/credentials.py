@@ -133,6 +133,7 @@ class AppCredentials:
         self._client_factory = client_factory
         self._clock = clock
         self._installation: int | None = None
+        self._id: int | None = None  # of the repository, by which it is known when it is renamed
         self._current: _Token | None = None
         self._renewing = asyncio.Lock()
 
@@ -172,10 +173,11 @@ class AppCredentials:
             installation = self._installation or await self._find(client)
             try:
                 answer = await self._ask(client, installation)
-            except Gone:
+            except (Gone, Unprocessable):
                 if not known:
                     raise
-                answer = await self._ask(client, await self._find(client))  # installed anew meanwhile
+                # The App was installed anew meanwhile, or the repository went to another account.
+                answer = await self._ask(client, await self._find(client))
         except Unprocessable as error:
             raise AccessLost(
                 f"The GitHub App {self._key.app_id} is installed, but not for {self._repository}: {error.message or error} "
@@ -205,15 +207,18 @@ class AppCredentials:
 
     async def _ask(self, client: GithubClient, installation: int) -> Any:
         name = self._repository.partition("/")[2]
+        for_one = {"repositories": [name]} if self._id is None else {"repository_ids": [self._id]}
         # Harmless to ask twice: a token nobody uses ends by itself.
         return await client.send(
-            "POST",
-            f"/app/installations/{installation}/access_tokens",
-            {"repositories": [name]},
-            repeatable=True,
+            "POST", f"/app/installations/{installation}/access_tokens", for_one, repeatable=True
         )
 
     def _read(self, answer: Any) -> _Token:
+        match answer:
+            case {"repositories": [{"id": int(id)}]}:
+                self._id = id
+            case _:
+                pass
         match answer:
             case {"token": str(text), "expires_at": str(end)}:
                 try:

@@ -16,9 +16,17 @@ _SECRETS = re.compile(
     r"\b(?:gh[a-z]|github_pat)_[\w.-]{16,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])sig=[^&\s]+", re.ASCII
 )
 
+_TOO_QUICK = "was submitted too quickly"
+# What nobody may do there now, whatever our permissions are.
+_READ_ONLY = re.compile(
+    r"(?:issue|conversation|pull request) is locked|repository (?:was|is) archived", re.IGNORECASE
+)
+_TROUBLE = re.compile(r"something went wrong while executing|timeout", re.IGNORECASE)
+
 
 class Unprocessable(ForgeError):
-    """GitHub understood the request and will not do it (409, 422, and other answers from 400 to 499 that say neither "gone" nor "not allowed").
+    """GitHub understood the request and will not do it (409, 422, other answers from 400 to 499 that say neither "gone" nor "not allowed", and
+    403 for what is locked or archived: no credentials would change that).
 
     `status` is HTTP's; `message` is GitHub's, and `errors` its list of details where it gave one: each is what GitHub sent,
     mostly an object with `resource`, `field`, `code` and perhaps `message`, or a text.
@@ -60,7 +68,7 @@ def refusal(status: int, headers: Mapping[str, str], data: Any, what: str, *secr
     match status:
         case 401:
             return AccessLost(f"GitHub refuses our credentials (401) at {what}{said} Make new ones.")
-        case 403:
+        case 403 if not _READ_ONLY.search(message):
             return AccessLost(f"GitHub does not allow {what} (403){said}{_remedy(headers, message)}")
         case 404 | 410 | 451:
             return Gone(
@@ -78,6 +86,15 @@ def refusal(status: int, headers: Mapping[str, str], data: Any, what: str, *secr
             )
 
 
+def too_quick(data: Any) -> bool:
+    """Whether a refusal is the secondary rate limit for what makes content, which GitHub may also tell as a 422."""
+    return any(
+        _TOO_QUICK in _detail(error)
+        or (isinstance(error, dict) and cast(dict[str, Any], error).get("code") == "abuse")
+        for error in (message_of(data), *_errors_of(data))
+    )
+
+
 def graphql_refusal(errors: Sequence[Any], what: str, *secrets: str) -> ForgeError:
     """The error for a GraphQL answer with `errors`."""
     kinds = {str(error.get("type") or "") for error in errors if isinstance(error, dict)}
@@ -87,6 +104,8 @@ def graphql_refusal(errors: Sequence[Any], what: str, *secrets: str) -> ForgeErr
         return AccessLost(f"{text} Give the App or the token the permission it names.")
     if "NOT_FOUND" in kinds:
         return Gone(f"{text} It is gone, or our credentials do not reach it.")
+    if kinds <= {"", "INTERNAL", "SERVICE_UNAVAILABLE"} and _TROUBLE.search(words):
+        return ForgeUnavailable(f"{text} It may have been done all the same. Try again later.")
     return Unprocessable(text, status=200, message=words, errors=errors)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 _LARGEST = 4 * 2**20  # bytes of one answer worth keeping
+_READ = ("etag", "link", "content-type")  # of its headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,10 @@ class Answer:
 
 
 class Etags:
-    """The answers asked for most lately. They are kept as bytes, so that no caller can change what another gets."""
+    """The answers asked for most lately. They are kept as bytes, so that no caller can change what another gets, and without the connection
+    they came by. Every repository has its own: the bounds are for one among a hundred."""
 
-    def __init__(self, entries: int = 1000, size: int = 32 * 2**20) -> None:
+    def __init__(self, entries: int = 300, size: int = 8 * 2**20) -> None:
         self._entries = entries
         self._size = size  # bytes in all
         self._kept: OrderedDict[tuple[str, str], Answer] = OrderedDict()
@@ -35,13 +37,17 @@ class Etags:
             self._kept.move_to_end((url, accept))
         return answer
 
+    def forget(self, url: str, accept: str) -> None:
+        if (old := self._kept.pop((url, accept), None)) is not None:
+            self._held -= len(old.body)
+
     def put(self, url: str, accept: str, answer: Answer) -> None:
         key = (url, accept)
-        if (old := self._kept.pop(key, None)) is not None:
-            self._held -= len(old.body)
+        self.forget(url, accept)
         if "etag" not in answer.headers or len(answer.body) > min(_LARGEST, self._size):
             return
-        self._kept[key] = answer
+        headers = httpx.Headers({name: answer.headers[name] for name in _READ if name in answer.headers})
+        self._kept[key] = Answer(answer.status, headers, answer.body, httpx.Response(answer.status))
         self._held += len(answer.body)
         while self._held > self._size or len(self._kept) > self._entries:
             _, oldest = self._kept.popitem(last=False)

@@ -185,6 +185,7 @@ class Look:
                 self.cursor["etags"].pop(name, None)  # the next question is another one
             if len(page) < size:
                 break
+            self.cursor["etags"].pop(name, None)  # a full page stays as it is when more comes after it
             if asked == PAGES:
                 state["floor"] = floor or begin
                 break

@@ -175,6 +175,7 @@ async def _of_commit(seen: Look, commit: str, kind: str, path: str, key: str) ->
         if data is None:
             return
         if len(items_of(data, Status, key)) == 100:
+            watched[f"{kind}_etag"] = None  # a full page stays as it is when the others change
             data = {key: await seen.client.pages(path, {"per_page": 100}, key=key)}
     except (Gone, Unprocessable):
         return  # the commit is not there any more, after a forced push say

@@ -30,7 +30,7 @@ from codespar.forges.base import (
 from codespar.forges.github.comments import ON_LINE, number_in
 from codespar.forges.github.errors import Unprocessable
 from codespar.forges.github.hosted import Hosted
-from codespar.forges.github.marks import is_marked, mark_of, marked
+from codespar.forges.github.marks import is_marked, mark, mark_of, marked
 from codespar.forges.github.values import EVENTS, id_in, verdict_of
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ query ($owner: String!, $name: String!, $number: Int!, $after: String) {
     pullRequest(number: $number) {
       reviewThreads(first: 100, after: $after) {
         pageInfo { hasNextPage endCursor }
-        nodes { id isResolved viewerCanResolve comments(first: 1) { nodes { databaseId } } }
+        nodes { id isResolved viewerCanResolve comments(first: 1) { nodes { fullDatabaseId } } }
       }
     }
   }
@@ -123,6 +123,8 @@ class Reviews(Hosted):
 
     async def _raise_hopeless(self, error: Unprocessable, number: int, draft: ReviewDraft) -> None:
         """Refusals that no comment is to blame for."""
+        if error.status == 403:  # it is locked or archived
+            raise error
         if _PENDING.search(str(error)):
             raise ForgeError(
                 f"{await self.me()} has begun a review of PR #{number} by hand: submit or discard it, then review again"
@@ -205,11 +207,11 @@ class Reviews(Hosted):
         id = id_in(review)
         ids = [""] * len(draft.comments)
         if ids:
-            there = await self._client.pages(f"{path}/{id}/comments")
-            for comment in there:
-                for place in range(len(ids)):
-                    if is_marked(comment.get("body"), f"{key}#{place}"):
-                        ids[place] = self._remember(ON_LINE + id_in(comment), comment.get("body"))
+            places = {mark(f"{key}#{place}"): place for place in range(len(ids))}
+            for comment in await self._client.pages(f"{path}/{id}/comments"):
+                place = places.get(mark_of(comment.get("body")))
+                if place is not None:
+                    ids[place] = self._remember(ON_LINE + id_in(comment), comment.get("body"))
         refused = tuple(place for place, one in enumerate(ids) if not one)
         return _as_posted(review, draft.verdict).evolve(comments=tuple(ids), refused=refused)
 
@@ -221,25 +223,26 @@ class Reviews(Hosted):
         wanted = {id: comment for comment in comments if (id := number_in(comment, ON_LINE)) is not None}
         if not wanted:
             return []
+        resolved: list[str] = []
         try:
-            resolved = await self._resolved(number, wanted)
+            async for comment in self._resolved(number, wanted):
+                resolved.append(comment)
         except (AccessLost, Gone, Unprocessable) as error:
             log.info("github.resolve.refused", number=number, reason=str(error)[:200])
-            resolved = []
         left = [id for id in wanted if wanted[id] not in resolved]
         if left:
             await self._say_in_threads(number, left, note)
         return resolved
 
-    async def _resolved(self, number: int, wanted: Mapping[int, str]) -> list[str]:
-        done: list[str] = []
+    async def _resolved(self, number: int, wanted: Mapping[int, str]) -> AsyncGenerator[str]:
+        """Those that are resolved, one by one: what GitHub refuses takes nothing back of what was done before."""
         open_threads: dict[str, str] = {}  # thread → our comment
         for thread in await self._threads(number, len(wanted)):
             comment = wanted.get(thread["comment"])
             if comment is None:
                 continue
             if thread["isResolved"]:
-                done.append(comment)
+                yield comment
             elif thread["viewerCanResolve"] is not False:
                 open_threads[thread["id"]] = comment
         ids = list(open_threads)
@@ -253,8 +256,8 @@ class Reviews(Hosted):
             await self._client.graphql(
                 f"mutation ({names}) {{ {steps} }}", {f"t{i}": id for i, id in enumerate(part)}
             )
-            done += [open_threads[id] for id in part]
-        return done
+            for id in part:
+                yield open_threads[id]
 
     async def _threads(self, number: int, wanted: int) -> list[dict[str, Any]]:
         owner, _, name = self._repository.partition("/")
@@ -268,7 +271,8 @@ class Reviews(Hosted):
                 raise Gone(f"there is no pull request #{number} in {self._repository}")
             for node in cast(list[dict[str, Any]], threads["nodes"]):
                 first = ((node.get("comments") or {}).get("nodes") or [{}])[0]
-                found.append(node | {"comment": first.get("databaseId")})
+                id = str(first.get("fullDatabaseId") or "")  # a text, for it is longer than GraphQL's numbers
+                found.append(node | {"comment": int(id) if id.isdecimal() else None})
             if not threads["pageInfo"]["hasNextPage"]:
                 break
             after = threads["pageInfo"]["endCursor"]

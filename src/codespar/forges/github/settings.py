@@ -13,8 +13,10 @@ from codespar.domain.settings import Section, Variable, WebAddress
 from codespar.git import without_credentials
 
 PRIVATE_KEY = "CODESPAR_GITHUB_PRIVATE_KEY"
-FULL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", re.ASCII)
-"""`owner/name`, as GitHub lets them be."""
+FULL_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{0,2}(?:\.git)?\Z)[A-Za-z0-9._-]{1,100}", re.ASCII
+)
+"""`owner/name`, as GitHub lets them be. The accounts that an enterprise manages end in `_` and its short code."""
 _SCP = re.compile(r"git@(?P<host>[^:/]+):(?P<path>.+)", re.ASCII)
 
 

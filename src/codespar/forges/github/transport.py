@@ -24,7 +24,7 @@ from gidgethub import sansio
 from codespar import __version__
 from codespar.forges.base import ForgeError, ForgeUnavailable, Gone
 from codespar.forges.github.credentials import Credentials
-from codespar.forges.github.errors import message_of, refusal, shown
+from codespar.forges.github.errors import message_of, refusal, shown, too_quick
 from codespar.forges.github.etags import Answer
 from codespar.forges.github.limits import Limits, Patience, Sleep, resource_of, retry_after
 from codespar.forges.github.settings import is_loopback
@@ -129,7 +129,8 @@ class Transport:
                 self.limits.fine(answer.headers, resource, strikes)
                 return answer
             data = _decoded(answer)
-            if self.limits.struck(status, answer.headers, message_of(data), resource, strikes):
+            limited = 429 if status == 422 and too_quick(data) else status
+            if self.limits.struck(limited, answer.headers, message_of(data), resource, strikes):
                 continue  # the next turn waits, or has no patience left for that
             if status in REDIRECTS and (location := answer.headers.get("location")):
                 target = _joined(url, location)
