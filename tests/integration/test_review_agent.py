@@ -304,6 +304,32 @@ async def test_who_asked_for_an_overtaken_review_is_told_what_to_do(tmp_path: Pa
         assert [one.title for one in await shop.told(record.thread)].count(told.title) == 1
 
 
+async def test_a_pull_request_that_is_aimed_at_another_branch_meanwhile_is_reviewed_anew(
+    shop: Bureau,
+) -> None:
+    """What was looked at is not what would be merged there."""
+    host = type(shop.forge)
+    aimed = "main"
+
+    class Aimed(host):  # type: ignore[misc, valid-type]
+        async def fetch_pull(self, number: int) -> Any:
+            return (await super().fetch_pull(number)).evolve(base_branch=aimed)
+
+    async def turns() -> None:
+        nonlocal aimed
+        aimed = "release"
+
+    shop.forge.__class__ = Aimed
+    await shop.open(SMALL)
+    await shop.look()
+    shop.twin.meanwhile = turns
+    assert await shop.work() == ["superseded"]
+    assert (await shop.forge.get_pull(1)).reviews == ()
+    assert await shop.work() == ["posted"]
+    record = await shop.latest()
+    assert record.attempt == 2 and len((await shop.forge.get_pull(1)).reviews) == 1
+
+
 async def test_a_request_for_a_review_means_the_newest_commit(tmp_path: Path) -> None:
     async with bureau(tmp_path, autonomy=1) as shop:
         await shop.open(SMALL)

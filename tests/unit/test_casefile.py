@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from codespar.agents.casefile import CaseFile, CaseGone
+from codespar.agents.evidence import Evidence
+from codespar.config import RepositoryConfig
 from codespar.domain.reviews import Category, Finding, Severity
-from codespar.models.base import Concern, Opinion, Refutation
+from codespar.domain.risk import Change
+from codespar.forges.base import PullRequest
+from codespar.models.base import Brief, Concern, Opinion, Refutation
 from codespar.sandbox.base import AnalyserReport
 
 FOUND = Finding(
@@ -19,6 +24,25 @@ FOUND = Finding(
     severity=Severity.LOW,
     category=Category.STYLE,
     title="Odd",
+)
+NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
+FACTS = Evidence(
+    pull=PullRequest(
+        number=1,
+        title="feat: prices",
+        body="",
+        branch="feature",
+        base_branch="main",
+        head_commit="a" * 40,
+        base_commit="b" * 40,
+        author="grace",
+        created_at=NOW,
+        updated_at=NOW,
+    ),
+    default_branch="main",
+    tip="b" * 40,
+    brief=Brief(repository="shop", number=1, title="", body="", author="grace", trusted=False, diff=""),
+    change=Change(),
 )
 
 
@@ -39,6 +63,18 @@ async def test_what_was_found_is_read_as_it_was_kept(tmp_path: Path) -> None:
 async def test_where_nothing_was_found_yet_there_is_nothing(tmp_path: Path) -> None:
     case = CaseFile(tmp_path / "review-abc123")
     assert (await case.opinions(), await case.reports(), await case.refutations()) == ((), (), {})
+
+
+async def test_a_case_that_is_opened_once_more_holds_nothing_that_was_found_of_older_facts(
+    tmp_path: Path,
+) -> None:
+    case = CaseFile(tmp_path)
+    await case.keep_opinion(Opinion(concern=Concern.SECURITY, findings=(FOUND,)))
+    await case.keep_reports((AnalyserReport(analyser="lint", head=(FOUND,)),))
+    await case.keep_refutations({"a": Refutation(refuted=True, why="it is even")})
+    await case.open(FACTS, RepositoryConfig(), "", b"")
+    assert (await case.opinions(), await case.reports(), await case.refutations()) == ((), (), {})
+    assert await case.evidence() == FACTS
 
 
 async def test_facts_that_are_missing_are_told_by_name(tmp_path: Path) -> None:

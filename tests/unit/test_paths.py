@@ -40,6 +40,10 @@ def test_a_pattern_names_what_gitignore_would_name(pattern: str, named: list[str
     assert [path for path in not_named if matches((pattern,), path)] == []
 
 
+def test_a_line_feed_in_a_name_takes_no_path_out_of_a_folder():
+    assert matches(("infra/",), "infra/a\nb.tf") and matches(("/infra",), "infra/a\nb")
+
+
 def test_one_of_several_patterns_is_enough_and_none_matches_nothing():
     assert matches(("x", "/src/*.c", "*.py"), "src/a.c")
     assert not matches((), "a")
@@ -104,6 +108,9 @@ def test_the_last_line_that_names_a_path_gives_its_owners(path: str, owners: tup
         ("a_test.go", Role.TESTS),
         ("README.md", Role.DOCS),
         ("LICENSE", Role.DOCS),
+        ("LICENSE.txt", Role.DOCS),
+        ("app/news.py", Role.CODE),
+        ("src/license.go", Role.CODE),
         ("docs/logo.svg", Role.DOCS),
         ("config/app.yml", Role.CONFIG),
         (".gitignore", Role.CONFIG),

@@ -88,6 +88,7 @@ def test_a_finding_that_still_holds_counts_however_it_is_shown(fate: Fate | None
         ("lib/user-permissions.rb", "authentication"),
         ("app/migrations/0004_names.py", "data migrations"),
         ("db/schema.rb", "data migrations"),
+        ("app/migrations/0042_add_ab_test.py", "data migrations"),
         ("config/.env.production", "secrets"),
         ("tests/keys/server.pem", "secrets"),
         (".github/workflows/release.yml", "continuous integration"),

@@ -31,14 +31,15 @@ class CaseFile:
     # the facts
 
     async def open(self, evidence: Evidence, rules: RepositoryConfig, diff: str, patch: bytes) -> None:
-        """Keep what was gathered: the facts, the repository's own rules, the diff as text, the patch for the analysers."""
+        """Keep what was gathered: the facts, the repository's own rules, the diff as text, the patch for the analysers. What was found before,
+        in an attempt that came to no end, was found of other facts, and is let go."""
         files = {
             "evidence.json": _json(evidence),
             "rules.json": _json(rules),
             "diff": diff.encode(errors="surrogateescape"),
             "change.patch": patch,
         }
-        await asyncio.to_thread(self._write, files)
+        await asyncio.to_thread(self._begin, files)
 
     async def evidence(self) -> Evidence:
         """Raises `CaseGone`, as `rules` and `diff` do."""
@@ -78,7 +79,7 @@ class CaseFile:
         await asyncio.to_thread(self._write, {_opinion(opinion.concern): _json(opinion)})
 
     async def refutations(self) -> dict[str, Refutation]:
-        """By the findings' fingerprints."""
+        """By `judgement.refuted_as`."""
         raw = await asyncio.to_thread(self._read, "refutations.json")
         return {key: Refutation.model_validate(one) for key, one in json.loads(raw or b"{}").items()}
 
@@ -99,6 +100,11 @@ class CaseFile:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             return None
+
+    def _begin(self, files: Mapping[str, bytes]) -> None:
+        for name in ("reports.json", "refutations.json", *map(_opinion, Concern)):
+            (self.folder / name).unlink(missing_ok=True)
+        self._write(files)
 
     def _write(self, files: Mapping[str, bytes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -220,7 +220,7 @@ async def _excerpt(forge: Forge, tip: str, hit: Hit, why: str) -> Excerpt | None
     raw = await forge.read_file(tip, hit.path)
     if raw is None:
         return None
-    lines = raw.decode(errors="replace").splitlines()
+    lines = raw.decode(errors="replace").replace("\r\n", "\n").split("\n")
     first = max(1, hit.line - _AROUND)
     return Excerpt(
         path=hit.path, start_line=first, text="\n".join(lines[first - 1 : hit.line + _AROUND]), why=why

@@ -6,6 +6,7 @@ a fate and the reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from codespar.domain.findings import (
     gone,
     new_only,
     on_changed_lines,
+    overlooked,
     rank_and_cap,
     said_before,
     spoke,
@@ -64,6 +66,8 @@ _SENSITIVE = {
 _LEVELS: dict[str, RiskLevel | None] = {"none": None, "low": RiskLevel.LOW, "medium": RiskLevel.MEDIUM}
 _GREEN = 20  # checks that an approval names
 _HEARD = 60  # of the analysers' findings that a model is told of
+_ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffd]")  # in a path: no report of an analyser names it so
+_LONGEST = 1_000  # characters of a path, beyond which a report may not name it
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def judge(
     found = [_overruled(one, rules.ignore) for one in found]
     found = list(deduplicate(found))
     found = list(said_before(found, earlier))
+    found += [_overruled(one, rules.ignore) for one in overlooked(found, earlier, diff, pushed)]
     found = list(rank_and_cap(found, diff, settings.comments))
     cut = "; ".join(dict.fromkeys(opinion.cut_short for opinion in opinions if opinion.cut_short))
     risk = assess(evidence.change, found, RiskRules())
@@ -117,7 +122,7 @@ def judge(
         checks=checks,
         model=part,
         reviewed_commit=record.head_commit,
-        unlooked=_unlooked(evidence, reports),
+        unlooked=(*_unlooked(evidence, reports), *_unreliable(diff)),
         rules=ApprovalRules(
             most_risk=_stricter(settings.approve_up_to, rules.approve_up_to),
             own_agent=settings.approve_own,
@@ -254,7 +259,7 @@ def _of_model(
     raw = [_with_text(one, diff) for opinion in opinions for one in opinion.findings]
     found: list[Finding] = []
     for finding in on_changed_lines(raw, diff):
-        answer = refutations.get(finding.fingerprint)
+        answer = refutations.get(refuted_as(finding))
         if finding.fate is None and answer is not None and answer.refuted:
             finding = finding.evolve(fate=Fate.REFUTED, fate_reason=answer.why[:1000])
         found.append(finding)
@@ -268,6 +273,11 @@ def to_refute(findings: Sequence[Finding], diff: Diff) -> list[Finding]:
     return sorted(open_, key=lambda one: -one.severity.rank)
 
 
+def refuted_as(finding: Finding) -> str:
+    """By which its refutation is kept: what is wrong of one place may be right of another that reads the same."""
+    return f"{finding.fingerprint}:{finding.side}:{finding.start_line}-{finding.end_line}"
+
+
 def _with_text(finding: Finding, diff: Diff) -> Finding:
     """With its first line as it stands, by which it is known again."""
     file = diff.at(finding.path, finding.side)
@@ -276,7 +286,7 @@ def _with_text(finding: Finding, diff: Diff) -> Finding:
 
 
 def _overruled(finding: Finding, ignore: tuple[str, ...]) -> Finding:
-    if finding.fate is None and ignore and matches(ignore, finding.path):
+    if finding.fate in (None, Fate.SAID_BEFORE) and ignore and matches(ignore, finding.path):
         return finding.evolve(
             fate=Fate.OVERRULED, fate_reason="`review.ignore` of .codespar.yaml leaves its file out"
         )
@@ -297,6 +307,27 @@ def _unlooked(evidence: Evidence, reports: Sequence[AnalyserReport]) -> tuple[st
     if not evidence.analysable and evidence.changed:
         return ("analysers",)
     return tuple(report.analyser for report in reports if report.problem)
+
+
+def _unreliable(diff: Diff) -> tuple[str, ...]:
+    """The files of which an analyser's finding may be missed: their names stand otherwise in its report, or its lines are not git's, for which
+    a carriage return within a line ends none."""
+    return tuple(
+        f"analysers at {spelled(file.path[:_LONGEST])}, whose name or lines they may read in another way"
+        for file in diff.files
+        if file.new_path
+        and (
+            _ODD.search(file.new_path)
+            or len(file.new_path) > _LONGEST
+            or any(
+                "\r" in line.text.removesuffix("\r")
+                for hunk in file.hunks
+                if "\r" in hunk.body
+                for line in hunk.walk()
+                if line.kind == "+"
+            )
+        )
+    )
 
 
 def _stricter(installation: str, repository: str | None) -> RiskLevel | None:
@@ -330,7 +361,9 @@ def heard(reports: Sequence[AnalyserReport], diff: Diff) -> tuple[str, ...]:
 
 def numbered_code(text: str, finding: Finding, most: int) -> str:
     """The file around a finding with line numbers: whole, or as much of it as fits around the lines."""
-    lines = [f"{number:6} {spelled(line)}" for number, line in enumerate(text.splitlines(), start=1)]
+    # as git counts them: nothing but a line feed ends a line
+    numbered = enumerate(text.replace("\r\n", "\n").removesuffix("\n").split("\n"), start=1)
+    lines = [f"{number:6} {spelled(line)}" for number, line in numbered]
     if finding.side is Side.OLD:
         return "\n".join(lines)[:most]
     first, last = finding.start_line - 1, finding.end_line

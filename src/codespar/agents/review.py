@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from codespar.agents import evidence, judgement, reviewcards, reviews
+from codespar.agents.alone import does
 from codespar.agents.evidence import Evidence
 from codespar.agents.reviewing import Answer, Overtaken, Reviewing, ReviewTools, target
 from codespar.agents.secondlook import SecondLook
@@ -20,6 +21,7 @@ from codespar.config import RepositoryConfig
 from codespar.domain.agents import AgentState, Outcome
 from codespar.domain.reviews import ReviewRecord, ReviewState, ReviewVerdict
 from codespar.engine.base import WorkflowContext
+from codespar.forges.base import ForgeError, ForgeUnavailable
 from codespar.models.base import Concern, ModelError, Opinion, Refutation
 from codespar.sandbox.base import AnalyserReport, AnalysisOrder, SandboxError
 from codespar.store.base import Notice, Unit
@@ -168,16 +170,19 @@ class ReviewAgent(Reviewing):
         doubtful = await asyncio.to_thread(judgement.to_refute, said, await case.diff())
         forge = self._tools.forge(record.project)
         for finding in doubtful[:MOST_REFUTED]:
-            if finding.fingerprint in known:
+            key = judgement.refuted_as(finding)
+            if key in known:
                 continue
-            raw = await forge.read_file(record.head_commit, finding.path)
-            text = (raw or b"").decode(errors="replace")
-            code = await asyncio.to_thread(judgement.numbered_code, text, finding, _FILE_AROUND)
             try:
+                raw = await forge.read_file(record.head_commit, finding.path)
+                text = (raw or b"").decode(errors="replace")
+                code = await asyncio.to_thread(judgement.numbered_code, text, finding, _FILE_AROUND)
                 answer = await reviewer.refute(found.brief, finding, code)
-            except ModelError as error:
+            except ForgeUnavailable:
+                raise
+            except (ForgeError, ModelError) as error:
                 answer = Refutation(refuted=False, why=f"not checked: {error}")
-            known[finding.fingerprint] = answer
+            known[key] = answer
             await case.keep_refutations(known)
         return {}
 
@@ -196,13 +201,20 @@ class ReviewAgent(Reviewing):
     async def _post(self, record: ReviewRecord) -> Answer:
         """Judge on what is true now, and post it, in one step: nothing may change between the two unseen."""
         forge, case = self._tools.forge(record.project), self.case(record)
-        pull = await self.pull(record)
+        pull, found = await self.pull(record), await case.evidence()
+        if pull.base_branch != found.pull.base_branch:
+            raise Overtaken(f"PR #{record.number} is a change to {pull.base_branch} now", pull.head_commit)
         checks = await evidence.checks_of(forge, pull)
-        judged = await self.judge(record, pull, checks, await case.evidence(), await case.rules())
+        judged = await self.judge(record, pull, checks, found, await case.rules())
         link = judgement.linker(pull)
         draft = await asyncio.to_thread(judgement.draft, judged, await case.diff(), link, self.clean)
-        if draft.verdict is ReviewVerdict.APPROVE and target(await self.pull(record)) != target(pull):
-            return {"wait": 1.0, "why": "it was aimed elsewhere while it was judged"}
+        if draft.verdict is ReviewVerdict.APPROVE:
+            if target(await self.pull(record)) != target(pull):
+                return {"wait": 1.0, "why": "it was aimed elsewhere while it was judged"}
+            project = await self._tools.store.read(lambda unit: unit.project(record.project))
+            risk = judged.record.risk
+            if project is None or risk is None or not does(self.ruling(project, risk, found)):
+                return {"wait": 1.0, "why": "its project's level was lowered while it was judged"}
         if self.over(await self.record(record.id)) is not None:
             raise Overtaken(f"PR #{record.number} changed, or its project was stopped, while it was judged")
         # should this be done again after a crash, it is known what was to be posted

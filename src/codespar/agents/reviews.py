@@ -27,6 +27,7 @@ from codespar.store.base import Intent, Project, Unit
 
 WORKFLOW = "review"  # the name under which its workflow is registered: never changes
 MOST_A_DAY, MOST_OF_ONE = 200, 20  # reviews that the agent begins by itself, a project and a pull request
+MOST_AGAIN = 5  # times that it begins the review of one commit by itself
 _BEGINS = (PullAction.OPENED, PullAction.UPDATED, PullAction.READY, PullAction.REOPENED)
 _OVERTAKES = (PullAction.UPDATED, PullAction.CLOSED, PullAction.MERGED)
 
@@ -91,7 +92,7 @@ def pull_changed(unit: Unit, project: Project, policy: Policy, pull: PullChanged
     known = unit.review_of(project.name, pull.number, pull.head_commit)
     if known is not None and (known.state is not ReviewState.SUPERSEDED or pull.action is PullAction.OPENED):
         return
-    if _flooded(unit, project.name, pull.number, now):
+    if _flooded(unit, project.name, pull.number, known, now):
         unit.record(
             at=now,
             actor=f"agent-{project.name}",
@@ -128,6 +129,8 @@ def take_up(unit: Unit, overtaken: ReviewRecord, head: str, policy: Policy, now:
     known = unit.review_of(overtaken.project, overtaken.number, head)
     project = unit.project(overtaken.project)
     if known is None or known.state is not ReviewState.SUPERSEDED or project is None:
+        return
+    if known.attempt >= MOST_AGAIN:
         return
     decision = _unasked(project, policy, now)
     if does(decision):
@@ -195,10 +198,12 @@ def _begin_unasked(
     )
 
 
-def _flooded(unit: Unit, project: str, number: int, now: datetime) -> bool:
-    """Whether enough was reviewed unasked today: a review costs money, and anybody may be able to push to a pull request."""
+def _flooded(unit: Unit, project: str, number: int, known: ReviewRecord | None, now: datetime) -> bool:
+    """Whether enough was reviewed unasked today: a review costs money, and anybody may be able to push to a pull request, the same commits
+    again and again too."""
     of_all, of_one = unit.begun_unasked(project, number, now - timedelta(days=1))
-    return of_all >= MOST_A_DAY or of_one >= MOST_OF_ONE
+    again = known is not None and known.attempt >= MOST_AGAIN
+    return again or of_all >= MOST_A_DAY or of_one >= MOST_OF_ONE
 
 
 def _begin(

@@ -118,7 +118,15 @@ def _shown(file: FileDiff, allowed: int) -> tuple[str, str]:
     missing = f"{cut} lines were cut at {MOST_LINE:,} characters" if cut else ""
     if file.status is FileStatus.SUBMODULE:
         missing = "a submodule: what its commits bring in is not part of the diff"
+    elif not missing and file.old_path and _ending(file.old_path) != _ending(file.path):
+        missing = "renamed to another kind of file: the lines that stayed are not part of the diff"
     return "".join(pieces) + "\n", missing
+
+
+def _ending(path: str) -> str:
+    """By which programs tell what a file is; its whole name where it has none."""
+    stem, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return ending if dot and stem else path.rpartition("/")[2]
 
 
 def _too_large(file: FileDiff) -> str:

@@ -316,6 +316,38 @@ def said_before(findings: Sequence[Finding], earlier: Iterable[ReviewRecord]) ->
     return tuple(result)
 
 
+def overlooked(
+    findings: Sequence[Finding], earlier: Sequence[ReviewRecord], diff: Diff, pushed: Diff | None = None
+) -> tuple[Finding, ...]:
+    """What a model said in an earlier review and does not say now though its lines are as they were: it is SAID_BEFORE, and stands.
+
+    What it said now and what was shown to be wrong now is in `findings`. `pushed` is as for `gone`, of which this is the other half.
+    """
+    said = [(one, id) for one, id in standing(earlier) if one.from_model]
+    found = paired([one for one, _ in said], findings)
+    return tuple(
+        _decided(_moved(one, diff, pushed), Fate.SAID_BEFORE, f"{id} said it, and its lines are as they were")
+        for at, (one, id) in enumerate(said)
+        if at not in found and not _changed_since(one, diff, pushed)
+    )
+
+
+def _moved(said: Finding, diff: Diff, pushed: Diff | None) -> Finding:
+    """On the lines where it stands now, which did not change."""
+    if said.side is Side.OLD:
+        return said
+    start: int | None = said.start_line
+    if pushed is None:
+        file, wanted = diff.at(said.path), _plain(said.line_text)
+        lines = (line for hunk in file.hunks for line in hunk.walk()) if file is not None and wanted else ()
+        same = (line.new for line in lines if line.new is not None and _plain(line.text) == wanted)
+        start = min(same, key=lambda line: abs(line - said.start_line), default=start)
+    elif (file := pushed.at(said.path, Side.OLD)) is not None:
+        start = file.new_line(said.start_line)
+    start = start or said.start_line
+    return said.evolve(start_line=start, end_line=start + said.end_line - said.start_line)
+
+
 def gone(
     earlier: Sequence[Finding],
     now: Sequence[Finding],

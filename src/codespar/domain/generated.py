@@ -74,6 +74,7 @@ _GENERATED = re.compile(
     r"|\.g\.(?:cs|dart)$|\.g\.i\.cs$|\.designer\.cs$|\.freezed\.dart$|\.snap$|(?:^|/)\.pnp\.[a-z.]+$"
     r"|(?:^|/)gradlew(?:\.bat)?$|(?:^|/)mvnw(?:\.cmd)?$|\.xcodeproj/project\.pbxproj$|(?:^|/)\.yarn/(?:releases|plugins|cache)/"
 )
+_POINTER = "version https://git-lfs.github.com/spec/v1"
 _COMMENT = re.compile(r"\s*(?:#|//|/?\*|--|;|%|<!--|\"\"\"|'''|REM\b|@)")
 _MARKER = re.compile(
     r"code generated .{0,500}do not edit"
@@ -86,6 +87,8 @@ _MARKER = re.compile(
 
 def generated_as(path: str, head: Sequence[str] = ()) -> str:
     """What kind of file nobody wrote `path` is, or an empty text. `head` are the first lines of its new text, where they are known."""
+    if head and head[0] == _POINTER:
+        return "a pointer of Git LFS: what it stands for is not part of the diff"
     lower = path.lower()
     folders, _, name = lower.rpartition("/")
     if name in _LOCKS or name.endswith(".lock"):

@@ -43,6 +43,7 @@ class PathGroup(Value):
 
 MIGRATIONS = PathGroup(
     name="data migrations",
+    everywhere=True,  # `0042_add_ab_test.py` is run like any other
     patterns=(
         "migrations/",
         "migrate/",

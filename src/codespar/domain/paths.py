@@ -136,7 +136,7 @@ def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
             folders
         )
         anchored.append(f"(?:[^/]+/)*(?:{'|'.join(either)})")
-    return re.compile("|".join(anchored) or r"(?!)")
+    return re.compile("|".join(anchored) or r"(?!)", re.DOTALL)  # a name may hold a line feed
 
 
 def matches(patterns: Sequence[str], path: str) -> bool:
@@ -186,7 +186,10 @@ def role(path: str) -> Role:
         return Role.TESTS
     if inside & _TEST_FOLDERS or name == "conftest.py":
         return Role.TESTS
-    if ending in _DOC_ENDINGS or stem in _DOC_NAMES or (inside & _DOC_FOLDERS and ending in _DATA_ENDINGS):
+    data = ending in _DATA_ENDINGS
+    if ending in _DOC_ENDINGS or (stem in _DOC_NAMES and (data or ending == stem)):
+        return Role.DOCS  # `news.py` is code
+    if inside & _DOC_FOLDERS and data:
         return Role.DOCS
     if ending in _CONFIG_ENDINGS or name in _CONFIG_NAMES:
         return Role.CONFIG

@@ -114,8 +114,10 @@ def _told(finding: Finding) -> bool:
 
 
 def _counts(finding: Finding) -> bool:
-    """Whether it keeps an approval from being given. An analyser's finding does so too where a model refuted it or says it better."""
-    return _told(finding) or (finding.fate in (Fate.REFUTED, Fate.DUPLICATE) and not finding.from_model)
+    """Whether it keeps an approval from being given. An analyser's finding does so too where a model refuted it or says it better; a model's
+    where it names lines that the diff does not show: it was given nothing but the change, and may have counted wrongly."""
+    hidden = (Fate.UNCHANGED,) if finding.from_model else (Fate.REFUTED, Fate.DUPLICATE)
+    return _told(finding) or finding.fate in hidden
 
 
 def _eligible(pull: PullFacts, rules: ApprovalRules) -> Gate:
