@@ -20,14 +20,15 @@ from codespar.agents.builds import BuildTools, BuildWatch
 from codespar.app.webhooks import accept_news
 from codespar.domain.approvals import Approval, ApprovalState
 from codespar.domain.builds import BuildJob, Conclusion, Run, Standing, Step
+from codespar.domain.happenings import Checked, Happening, News, RepositoryChanged
 from codespar.domain.messages import NormalizedResponse
-from codespar.domain.notifications import Rules
+from codespar.domain.notifications import AlertKind, Rules
 from codespar.domain.tasks import Task, TaskKind, TaskStatus
 from codespar.forges.base import RepositoryUnusable
 from codespar.forges.local import LocalForge
 from codespar.screening.screen import Screen
 from codespar.store.base import Intent
-from support.agency import AT, Agency
+from support.agency import AT, ROOM, Agency
 from support.repositories import commit, git, repository
 
 GOOD, BAD = Conclusion.SUCCESS, Conclusion.FAILURE
@@ -84,6 +85,7 @@ class Shop(Agency):
         )
         self.outcomes: list[str] = []
         self._minute = 0
+        self._heard = 0
 
     async def __aenter__(self) -> Shop:
         await super().__aenter__()
@@ -109,6 +111,7 @@ class Shop(Agency):
         jobs: tuple[BuildJob, ...] = (UNIT,),
         log: bytes | None = LOG,
         look: bool = True,
+        event: str = "push",
     ) -> Run:
         """A run is reported and found. Its workflow waits for `work`."""
         self._minute += 1
@@ -119,6 +122,7 @@ class Shop(Agency):
             workflow=workflow,
             branch=branch,
             commit=sha or await self.head(),
+            event=event,
             title="feat: totals",
             conclusion=conclusion,
             started_at=at,
@@ -142,6 +146,29 @@ class Shop(Agency):
 
         await self.store.write(write)
         await self.quiet()
+
+    async def hear(self, what: Happening) -> None:
+        """News of the code host that no look found."""
+        self._heard += 1
+        news = News(delivery=f"heard-{self._heard}", repository="", at=self.clock(), what=what)
+        await self.store.write(lambda unit: accept_news(unit, "shop", news))
+        await self.quiet()
+
+    async def status(self, conclusion: Conclusion, minute: int) -> None:
+        """A status of the newest commit is set: again under the same id, as at GitHub."""
+        at = AT + timedelta(minutes=minute)
+        sha = await self.head()
+        run = Run(
+            id=f"status:{sha}:jenkins",
+            workflow="jenkins",
+            branch="main",
+            commit=sha,
+            event="status",
+            conclusion=conclusion,
+            started_at=at,
+            updated_at=at,
+        )
+        await self.hear(Checked(run=run))
 
     async def work(self) -> list[str]:
         """Run the workflows that wait, and tell what is to be told. Returns what came of each."""
@@ -539,3 +566,91 @@ async def test_a_secret_in_a_log_is_neither_told_nor_kept_nor_given_to_a_task(sh
     assert standing.failure is not None and task.failing_log
     told = " ".join(one.plain() for one in await shop.told())
     assert not any(token in text for text in (task.failing_log, told, standing.model_dump_json()))
+
+
+async def test_the_fix_task_of_level_4_answers_where_the_team_talks(shop: Shop) -> None:
+    await shop.route(ROOM, AlertKind.BUILDS)
+    await shop.level(4)
+    await breaks(shop)
+    [task] = await shop.tasks()
+    assert (task.thread.channel, task.thread.conversation) == ("slack", ROOM)
+
+
+async def test_a_status_that_fails_again_on_the_same_commit_is_flaky_and_told_again(shop: Shop) -> None:
+    await shop.level(2)
+    await shop.status(BAD, 1)
+    assert await shop.work() == ["told"] and len(await shop.suggestions()) == 1
+    await shop.status(GOOD, 2)
+    [fixed] = await shop.builds_told()
+    assert "it is flaky" in fixed.fields[0].value
+    await shop.status(BAD, 3)
+    assert await shop.work() == ["told"]
+    titles = [one.title for one in await shop.builds_told()]
+    assert sorted(titles) == ["⚠️ Flaky build: jenkins on main", "✅ Build fixed: jenkins on main"]
+
+
+async def test_a_run_that_breaks_it_for_the_second_time_is_told_though_it_was_looked_at_before(
+    shop: Shop,
+) -> None:
+    await shop.ran(GOOD, minute=0)
+    first, second = (commit(shop.bare, {"cart.py": f"{n}\n"}) for n in range(2))
+    late = await shop.ran(BAD, second, id="late", minute=20)
+    [look] = [
+        one for one in await shop.store.read(lambda unit: unit.open_intents(9)) if one.target == "build"
+    ]
+    await shop.ran(BAD, first, id="early", minute=10)
+    assert await shop.run(look) == "run early broke it"
+    await shop.store.write(lambda unit: unit.close_intent(look.id, shop.clock()))
+    await shop.ran(GOOD, first, id="early", attempt=2, minute=30)
+    assert "told" in await shop.work()
+    standing = await shop.standing()
+    assert standing.broken_by == late and standing.told
+
+
+async def test_a_pull_request_from_the_default_branch_says_nothing_of_that_branch(shop: Shop) -> None:
+    await shop.level(4)
+    await shop.ran(GOOD)
+    await shop.ran(BAD, event="pull_request")
+    await shop.ran(BAD, workflow="merges", event="pull_request")
+    assert await shop.work() == ["it tried a pull request, and no branch"]
+    assert await shop.builds_told() == [] and await shop.tasks() == []
+    assert (await shop.standing()).broken_by is None and not (await shop.standing()).flaky
+
+
+async def test_what_is_broken_on_a_branch_is_told_when_that_becomes_the_default_one(shop: Shop) -> None:
+    git("branch", "trunk", "main", cwd=shop.bare)
+    await shop.ran(GOOD, branch="trunk")
+    await shop.ran(BAD, commit(shop.bare, {"a": "b"}), branch="trunk")
+    assert await shop.work() == ["trunk is not the default branch"]
+    git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=shop.bare)
+    await shop.hear(RepositoryChanged(action="default_branch", old="main", new="trunk"))
+    assert await shop.work() == ["told"]
+    assert [one.title for one in await shop.builds_told()] == ["❌ Build broken: tests on trunk"]
+
+
+async def test_a_branch_that_was_deleted_is_broken_no_more(shop: Shop) -> None:
+    git("branch", "feature", "main", cwd=shop.bare)
+    await shop.ran(BAD, branch="feature")
+    [before] = await shop.say("status build")
+    git("branch", "-D", "feature", cwd=shop.bare)
+    await shop.look()
+    [after] = await shop.say("status build")
+    assert (before.title, after.title) == (
+        "📊 Builds of shop: 1 broken",
+        "📊 Builds of shop: none known",
+    )
+
+
+async def test_while_a_task_mends_a_build_no_second_one_begins(shop: Shop) -> None:
+    await shop.level(2)
+    await breaks(shop)
+    await shop.say("fix build")
+    [task] = await shop.tasks()
+    [suggestion] = await shop.suggestions()
+    told = await shop.say(f"approve {suggestion.token}")
+    assert any(f"{task.id} works on tests on main" in one.text for one in told)
+    assert await shop.tasks() == [task]
+    ended = task.evolve(status=TaskStatus.FAILED)
+    await shop.store.write(lambda unit: unit.update_task(ended))
+    await shop.say("fix build")
+    assert len(await shop.tasks()) == 2

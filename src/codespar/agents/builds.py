@@ -35,7 +35,7 @@ from codespar.domain.tasks import TaskKind
 from codespar.engine.base import WorkflowContext
 from codespar.forges.base import Forge, ForgeError, ForgeUnavailable
 from codespar.screening.base import Screening
-from codespar.store.base import Intent, Project, Store, StoreError, Unit
+from codespar.store.base import PULLED, Intent, Project, Store, StoreError, Unit
 
 log = structlog.get_logger(__name__)
 WORKFLOW = "build"  # the name under which its workflow is registered: never changes
@@ -61,9 +61,7 @@ def ran(unit: Unit, project: Project, policy: Policy, run: Run, now: datetime) -
     cause = changed.broken_by
     if cause is not None and changed.failure is None and not _is(cause, standing.broken_by):
         # It broke; or, before it was told, an earlier run turns out to have broken it.
-        id = workflow_id(project.name, cause)
-        payload = {"workflowId": id, "project": project.name, "run": cause.wire()}
-        unit.intend(Intent(id=id, kind="start", target=WORKFLOW, payload=payload), now)
+        _look_at(unit, project, cause, _name(project, run), now)
     if cause is None and standing.broken_by is not None:
         _fixed(unit, project, standing, run, news is BuildNews.FLAKY, now)
 
@@ -72,9 +70,24 @@ def _is(run: Run, other: Run | None) -> bool:
     return other is not None and (run.id, run.attempt) == (other.id, other.attempt)
 
 
-def workflow_id(project: str, run: Run) -> str:
-    seed = f"{project}\0{run.id}\0{run.attempt}".encode()
+def _look_at(unit: Unit, project: Project, cause: Run, why: str, now: datetime) -> None:
+    """Have a workflow look at what broke a build: one for every `why`, the news from which that followed."""
+    id = f"{_name(project, cause)}-{hashlib.sha256(why.encode()).hexdigest()[:8]}"
+    payload = {"workflowId": id, "project": project.name, "run": cause.wire()}
+    unit.intend(Intent(id=id, kind="start", target=WORKFLOW, payload=payload), now)
+
+
+def _name(project: Project, run: Run) -> str:
+    """What follows from a run goes by it. A status that is set again has its id and attempt again, and another time."""
+    seed = f"{project.name}\0{run.id}\0{run.attempt}\0{run.updated_at.isoformat()}".encode()
     return f"build-{hashlib.sha256(seed).hexdigest()[:20]}"
+
+
+def became_default(unit: Unit, project: Project, branch: str, now: datetime) -> None:
+    """A branch is the default one from now on: what is broken there was told nobody."""
+    for standing in unit.standings(project.name, branch):
+        if standing.broken_by is not None and standing.failure is None:
+            _look_at(unit, project, standing.broken_by, f"default since {now.isoformat()}", now)
 
 
 def _fixed(unit: Unit, project: Project, before: Standing, run: Run, flaky: bool, now: datetime) -> None:
@@ -89,7 +102,18 @@ def _fixed(unit: Unit, project: Project, before: Standing, run: Run, flaky: bool
     )
     if before.told:
         amend(unit, project.name, buildcards.fixed(project.name, before, run, flaky), before.told, now)
-    suggested = unit.approval(before.suggestion) if before.suggestion else None
+    _void_suggestion(unit, before, now)
+
+
+def branch_gone(unit: Unit, project: Project, branch: str, now: datetime) -> None:
+    """A branch was deleted: how its builds stand is nobody's business any more. Were it to come again, its runs are still known."""
+    for standing in unit.standings(project.name, branch):
+        _void_suggestion(unit, standing, now)
+        unit.save_standing(project.name, Standing(branch=standing.branch, workflow=standing.workflow))
+
+
+def _void_suggestion(unit: Unit, standing: Standing, now: datetime) -> None:
+    suggested = unit.approval(standing.suggestion) if standing.suggestion else None
     if suggested is not None and suggested.state is ApprovalState.PENDING:
         void = suggested.evolve(state=ApprovalState.VOID)
         unit.save_approval(void)
@@ -128,6 +152,8 @@ class BuildWatch:
 
     async def _look(self, project: str, document: dict[str, Any], attempt: int) -> dict[str, Any]:
         run = Run.model_validate(document)
+        if run.of_pull:
+            return {"why": "it tried a pull request, and no branch"}
         try:
             forge = self._tools.forge(project)
             branch, _ = await forge.sync()
@@ -222,12 +248,14 @@ class BuildWatch:
         assert run is not None, "only a broken build is acted upon"
         if not may_tell(project, policy):
             return standing
-        key = f"{project.name}:build:{run.id}:{run.attempt}:{run.workflow}"[:150]
+        name = _name(project, run)
+        key = f"{project.name}:{name}"
         decision = by_itself(project, policy, "fix", Permission.APPLY_FIX, Risk.MEDIUM, now)
         flaky = run.commit in standing.flaky
         told = standing.evolve(told=key)
         if does(decision) and not flaky:
-            place = places_of(unit, project.name, AlertKind.BUILDS)[0]
+            places = places_of(unit, project.name, AlertKind.BUILDS)
+            place = min(places, key=lambda one: one.channel in PULLED)  # where people hear what came of it
             task = tasking.admit(
                 unit,
                 project.name,
@@ -236,7 +264,7 @@ class BuildWatch:
                 f"agent-{project.name}",
                 place.thread,
                 now,
-                seed=f"build:{run.id}:{run.attempt}",
+                seed=name,
                 workshop=self._tools.workshop(project.name),
                 failing_log=broken.failing_log(standing),
             )
@@ -252,7 +280,7 @@ class BuildWatch:
                 decision,
                 f"the build of {standing.branch} is broken",
                 now,
-                seed=f"fix:{run.id}:{run.attempt}",
+                seed=name,
                 kind=AlertKind.BUILDS,
                 shown=(
                     FieldLine(name="Build", value=f"{standing.workflow} on {standing.branch}"),

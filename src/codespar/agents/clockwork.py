@@ -133,4 +133,4 @@ class Clockwork:
         command = parse(run, aliases=self._aliases)
         if isinstance(command, Command) and command.name in TELLING:
             return places
-        return sorted(places, key=lambda place: place.channel in PULLED)[:1]
+        return [min(places, key=lambda place: place.channel in PULLED)]

@@ -180,9 +180,16 @@ def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:
 
 
 def pending(unit: Unit, project: str, now: datetime, person: Person) -> list[Approval]:
-    """The approvals that wait for the person's vote: of the project, or of all where none is meant."""
-    found = unit.approvals(project or None, ApprovalState.PENDING.value)
-    return [one for one in found if now < one.expires_at and may(person.role, one.permission)]
+    """The approvals that wait for the person's yes: of the project, or of all where none is meant. Where none does, those that wait for
+    others, so that they are told why theirs does not count."""
+    waiting = unit.approvals(project or None, ApprovalState.PENDING.value)
+    found = [one for one in waiting if now < one.expires_at and may(person.role, one.permission)]
+    return [one for one in found if _yes_counts(one, person)] or found
+
+
+def _yes_counts(approval: Approval, person: Person) -> bool:
+    asked = approval.requester == person.id and not approval.self_approval_allowed
+    return not asked and all(vote.person != person.id for vote in approval.votes)
 
 
 def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
@@ -193,14 +200,15 @@ def cast_vote(turn: Turn, may_vote: Authorize, carry_out: CarryOut) -> None:
     turn.project = approval.project
     turn.unit.lock_project(approval.project)
     current = approval.shown_digest
-    if approval.command is not None:
-        if turn.facts is None or turn.facts.about != approval.token:
+    verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
+    read = turn.facts is not None and turn.facts.about == approval.token
+    if approval.command is not None and (read or verdict is Verdict.APPROVE):  # a no needs nothing read
+        if turn.facts is None or not read:
             why = turn.facts.problem if turn.facts is not None else ""
             why = why or f"{approval.token} came while your message was being read"
             turn.say(cards.refused("The vote does not count", why, f"send `approve {approval.token}`"))
             return
         current = digest(approval.command, approval.project, turn.facts if approval.bound else None)
-    verdict = Verdict.APPROVE if turn.command.name == "approve" else Verdict.REJECT
     decision = may_vote(turn, turn.person, approval)
     if decision.verdict is AuthorizationVerdict.DENY and verdict is Verdict.APPROVE:
         turn.record("denied", approval.token, {"rule": decision.rule, "reason": decision.reason})

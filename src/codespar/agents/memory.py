@@ -13,6 +13,7 @@ from codespar.domain.messages import Action, Block, FieldLine, NormalizedRespons
 from codespar.domain.reviews import ReviewState
 
 _DECISIONS = 10
+_LOOKED_AT = 1000  # approvals of each state
 _DECIDED = (ApprovalState.APPROVED, ApprovalState.EXECUTED, ApprovalState.REJECTED)
 
 
@@ -38,7 +39,10 @@ def memory(turn: Turn) -> None:
 def _recent(turn: Turn) -> list[str]:
     unit, project = turn.unit, turn.project
     told = [
-        (task.ended_at or task.created_at, f'{task.id} {task.status.value}: "{task.instruction[:120]}"')
+        (
+            task.ended_at or task.created_at,
+            f'{task.id} {task.status.value}: "{" ".join(task.title.split())[:120]}"',
+        )
         for task in unit.tasks(project, limit=_DECISIONS)
     ]
     told += [
@@ -46,8 +50,9 @@ def _recent(turn: Turn) -> list[str]:
         for record in unit.reviews(project, limit=_DECISIONS)
         if record.state is not ReviewState.RUNNING
     ]
-    for approval in unit.approvals(project):
-        if approval.state in _DECIDED and approval.votes:
+    decided = [one for state in _DECIDED for one in unit.approvals(project, state.value, limit=_LOOKED_AT)]
+    for approval in decided:  # in no order, so that all are looked at for the newest
+        if approval.votes:
             vote = approval.votes[-1]
             person = unit.person(vote.person)
             who = person.name if person else vote.person

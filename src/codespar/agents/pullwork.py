@@ -12,7 +12,16 @@ from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
 from codespar.domain.reviews import ReviewVerdict
 from codespar.domain.tasks import Thread
 from codespar.engine.base import WorkflowContext
-from codespar.forges.base import Forge, ForgeError, ForgeUnavailable, MergeMethod, NotOnDiff, ReviewDraft
+from codespar.forges.base import (
+    Forge,
+    ForgeError,
+    ForgeUnavailable,
+    MergeMethod,
+    NotMergeable,
+    NotOnDiff,
+    PullState,
+    ReviewDraft,
+)
 from codespar.store.base import Intent, Notice, Store, Unit
 
 MERGE, APPROVAL = "merge", "approve-pull"  # the names under which the workflows are registered: never change
@@ -84,9 +93,12 @@ class PullWork:
         raise AssertionError("the last try tells people in any case")
 
     async def _merge(self, payload: Payload, last: bool) -> dict[str, Any]:
-        number = int(payload["number"])
+        number, project = int(payload["number"]), str(payload["project"])
+        forge = self._forge(project)
         try:
-            pull = await self._forge(str(payload["project"])).merge(
+            if await self._stopped(project) and (await forge.fetch_pull(number)).state is PullState.OPEN:
+                raise NotMergeable(f"{project} was stopped meanwhile; `resume` it first")
+            pull = await forge.merge(
                 number,
                 method=MergeMethod(payload["method"]),
                 head_commit=str(payload["head"]),
@@ -129,6 +141,11 @@ class PullWork:
         except ForgeError as error:
             card = reviewcards.not_approved(number, str(error))
         return await self._tell(payload, card)
+
+    async def _stopped(self, project: str) -> bool:
+        """Somebody gave `kill` since it was asked for: waiting for a code host can take an hour."""
+        record = await self._store.read(lambda unit: unit.project(project))
+        return record is not None and record.paused
 
     async def _tell(self, payload: Payload, card: NormalizedResponse) -> dict[str, Any]:
         project, now = str(payload["project"]), self._clock()

@@ -39,6 +39,11 @@ def _fix_build(turn: Turn, workflow: str) -> None:
         why = f"broken are: {known}" if known else "no build is broken, as far as is known"
         turn.say(cards.refused("No such build to fix", why, "`status build` shows how they stand"))
         return
+    begun = turn.unit.task(build.task) if build.task else None
+    if begun is not None and not begun.status.final:
+        told = f"{begun.id} works on {build.workflow} on {build.branch}."
+        turn.say(cards.refused("It is being mended already", told, f"`cancel {begun.id}` first"))
+        return
     task = _admit(turn, TaskKind.FIX, broken.instruction(build), broken.failing_log(build))
     turn.unit.save_standing(turn.project, build.evolve(task=task.id))
 

@@ -17,6 +17,7 @@ from codespar.agents import builds, following, reviews
 from codespar.agents.alone import may_tell
 from codespar.agents.announcer import announce
 from codespar.domain.happenings import (
+    NO_COMMIT,
     Checked,
     InstallationChanged,
     PullAction,
@@ -60,6 +61,8 @@ def notice(unit: Unit, happened: Happened, policy: Callable[[], Policy], now: da
             last = _newest(sight, "pushed", push.branch) if push.default else None
             if last is None or last["detail"].get("after") != push.after:
                 following.pushed(unit, project, push, now)
+            if push.after == NO_COMMIT:
+                builds.branch_gone(unit, project, push.branch, now)
         case PullChanged() as pull:
             reviews.pull_changed(unit, project, sight.policy, pull, now)
             _tell_pull(sight, pull)
@@ -74,10 +77,12 @@ def notice(unit: Unit, happened: Happened, policy: Callable[[], Policy], now: da
             return
 
 
+_PULLS = {PullAction.OPENED: "opened", PullAction.READY: "ready for review", PullAction.MERGED: "merged"}
+
+
 def _tell_pull(sight: Sight, pull: PullChanged) -> None:
     """People's own pull requests are news to the others; those of our tasks were told where they were asked for."""
-    said = {PullAction.OPENED: "opened", PullAction.READY: "ready for review", PullAction.MERGED: "merged"}
-    word = said.get(pull.action)
+    word = _PULLS.get(pull.action)
     ours = pull.branch.startswith("codespar/") and not pull.fork
     if word is None or pull.draft or not sight.may_tell or ours:
         return
@@ -86,7 +91,10 @@ def _tell_pull(sight: Sight, pull: PullChanged) -> None:
         fields=(FieldLine(name="By", value=pull.author), FieldLine(name="Into", value=pull.base_branch)),
         agent=f"agent-{sight.project.name}",
     )
-    key = f"{sight.project.name}:pull:{pull.number}:{word}:{pull.head_commit[:12]}"
+    # Not by its head: a look may find at a later one what a webhook told of, and in one what were two.
+    key = (
+        f"{sight.project.name}:pull:{pull.number}:{'merged' if pull.action is PullAction.MERGED else 'open'}"
+    )
     announce(sight.unit, sight.project.name, AlertKind.REVIEWS, card, key, sight.now)
 
 
@@ -165,6 +173,7 @@ def _tell_repository(sight: Sight, change: RepositoryChanged, delivery: str) -> 
             title = "The repository is not archived any more"
         case "default_branch":
             title = f"The default branch is {change.new} now, not {change.old}"
+            builds.became_default(sight.unit, project, change.new, sight.now)
     card = NormalizedResponse(
         title=f"📋 {title}",
         tone=Tone.WARNING if next_step else Tone.INFO,

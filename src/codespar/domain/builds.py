@@ -55,6 +55,11 @@ class Run(Value):
     started_at: UtcDatetime
     updated_at: UtcDatetime
 
+    @property
+    def of_pull(self) -> bool:
+        """It tried a pull request merged into its base, and not its branch."""
+        return self.event.startswith("pull_request")
+
 
 class Step(Value):
     number: int
@@ -128,18 +133,22 @@ def absorb(standing: Standing, run: Run, others: Sequence[Run]) -> tuple[Standin
     those on the same commit must be among them. With all of them, what is known does not depend on the order in which runs were told of.
 
     A run that began before the newest one that counts is no news; one that ended without saying whether it works (cancelled, skipped) changes
-    nothing at all. An attempt stands where its run began: an old run that is tried again does not speak for the newest commit.
+    nothing at all. An attempt stands where its run began: an old run that is tried again does not speak for the newest commit. A pull
+    request's run speaks for its branch only where no other does.
     """
     if not _counts(run):
         return standing, BuildNews.NOTHING
-    history = _in_order((standing.last, standing.green, standing.broken_by, *others, run))
+    known = (standing.last, standing.green, standing.broken_by, *others, run)
+    counted = [one for one in known if one is not None and _counts(one)]
+    counted = [one for one in counted if not one.of_pull] or counted
+    history = _in_order(counted)
     last = history[-1]
     place = max((place for place, one in enumerate(history) if _good(one)), default=-1)
     green, broken_by = history[place] if place >= 0 else None, next(iter(history[place + 1 :]), None)
-    flaky = len({_good(one) for one in history if one.commit == run.commit}) > 1
-    known = (run.commit, *(one for one in standing.flaky if one != run.commit))[:MOST_FLAKY]
+    flaky = len({_good(one) for one in counted if one.commit == run.commit}) > 1
+    commits = (run.commit, *(one for one in standing.flaky if one != run.commit))[:MOST_FLAKY]
     changed = standing.evolve(
-        last=last, green=green, broken_by=broken_by, flaky=known if flaky else standing.flaky
+        last=last, green=green, broken_by=broken_by, flaky=commits if flaky else standing.flaky
     )
     if standing.broken_by is None:
         if broken_by is None:
@@ -160,12 +169,10 @@ def _good(run: Run) -> bool:
     return run.conclusion is not None and run.conclusion.good
 
 
-def _in_order(runs: Iterable[Run | None]) -> list[Run]:
-    """The runs that count, each attempt once as it was last heard of, in the order in which they began."""
+def _in_order(runs: Iterable[Run]) -> list[Run]:
+    """The runs, each attempt once as it was last heard of, in the order in which they began."""
     newest: dict[tuple[str, int], Run] = {}
     for run in runs:
-        if run is None or not _counts(run):
-            continue
         known = newest.get((run.id, run.attempt))
         if known is None or (known.updated_at, known.conclusion or "") < (
             run.updated_at,
