@@ -29,6 +29,12 @@ SCRIPTS = Library(
         "quick": makes("quick.txt"),
         "slow": makes("slow.txt", seconds=4),
         "forever": makes("forever.txt", seconds=600),
+        "unfinished change to this": Script(  # what goes on after an answer has the rest to do alone
+            (
+                Turn("I look again.", (bash("cat dear.txt"),), input_tokens=1000),
+                Turn("feat: add dear.txt\n\nDone."),
+            )
+        ),
         "expensive": Script(
             (
                 Turn("First I write.", (write("dear.txt", "one\n"),), input_tokens=600_000),

@@ -405,6 +405,86 @@ async def test_other_models_are_refused(line: Line, model: ScriptedModel, asked:
     assert line.kinds == ["model_not_allowed"] * 2 and model.requests == []
 
 
+URL = {"type": "url", "url": "https://elsewhere.example/?secret"}
+REACHING_OUT = {
+    "an MCP server": {"mcp_servers": [{"type": "url", "name": "x", "url": "https://elsewhere.example"}]},
+    "the vendor's fetch": {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]},
+    "the vendor's search": {
+        "tools": [{"name": "Read"}, {"type": "web_search_20260209", "name": "web_search"}]
+    },
+    "an image": {"messages": [{"role": "user", "content": [{"type": "image", "source": URL}]}]},
+    "a document in a system prompt": {"system": [{"type": "document", "source": URL}]},
+    "an image in a tool's result": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "content": [{"type": "image", "source": URL}]}],
+            }
+        ]
+    },
+    "an image in a document": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "document",
+                        "source": {"type": "content", "content": [{"type": "image", "source": URL}]},
+                    }
+                ],
+            }
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("given", REACHING_OUT.values(), ids=REACHING_OUT)
+async def test_a_container_reaches_no_network_through_the_vendor(
+    line: Line, model: ScriptedModel, given: dict[str, Any]
+) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        status, content = await line.ask(asking("talk") | given, path)
+        assert status == 403 and "network" in json.loads(content)["error"]["message"]
+    assert line.kinds == ["endpoint_not_allowed"] * 2 and model.requests == []
+
+
+async def test_words_about_addresses_are_no_way_out(line: Line, model: ScriptedModel) -> None:
+    used = {"type": "tool_use", "id": "t1", "name": "Read", "input": {"source": URL, "mcp_servers": [URL]}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": json.dumps(URL)}
+    messages = [
+        {"role": "user", "content": "talk"},
+        {"role": "assistant", "content": [used]},
+        {"role": "user", "content": [result]},
+    ]
+    schema = {"type": "object", "properties": {"source": {"type": "string"}}}
+    tools = [{"name": "Read", "input_schema": schema}, {"type": "custom", "name": "web_fetch"}]
+    status, _ = await line.ask(asking("talk", stream=False) | {"messages": messages, "tools": tools})
+    assert status == 200 and line.kinds == [] and len(model.requests) == 1
+
+
+async def test_a_model_that_is_named_twice_is_refused(line: Line, model: ScriptedModel) -> None:
+    """Which of the two counts, the vendor may see otherwise than we do."""
+    body = json.dumps(asking("talk")).encode()
+    twice = b'{"model": "claude-opus-5-5", ' + body[1:]
+    async with line.request("POST", "/v1/messages", data=twice) as answer:
+        assert answer.status == 400
+    assert line.kinds == ["upstream_malformed"] and model.requests == []
+
+
+async def test_the_vendor_is_asked_for_the_very_path_that_was_judged(tmp_path: Path) -> None:
+    body = json.dumps(asking("talk", stream=False)).encode()
+    async with (
+        sending(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (url, heads),
+        connected(tmp_path, url) as line,
+    ):
+        reader, writer = await asyncio.open_unix_connection(line.socket)
+        head = f"POST /v1%2Fmess%61ges?beta=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert [head.split(b"\r\n")[0] for head in heads] == [b"POST /v1/messages?beta=true HTTP/1.1"]
+
+
 NO_LONGER = [
     {"temperature": 0.2},
     {"top_p": 0.9},

@@ -33,6 +33,7 @@ def admit(
     unit: Unit, task: Task, limit: int, now: datetime, cause: int | None, *, paused: bool
 ) -> Task | None:
     """Take a new task in: it starts when a slot is free, else it queues. Returns it as stored, or None when its id is taken."""
+    promote(unit, task.project, limit, now)  # who waited comes first, also where the limit was raised since
     known = unit.open_tasks(task.project)
     if not unit.add_task(task):
         return None

@@ -10,7 +10,8 @@ import re
 from typing import Any
 
 from codespar.agents import cards
-from codespar.agents.supervisor import Supervisor, read_output
+from codespar.agents.leavings import read_output
+from codespar.agents.supervisor import Supervisor
 from codespar.agents.workshop import Answer, Tools, cancelled, failure
 from codespar.domain.issues import alone, harmless, mended, plain_title
 from codespar.domain.tasks import Task, TaskKind, TaskResult, TaskSpec, TaskStatus, TestRun, money

@@ -1,23 +1,21 @@
 """Follows one container at a time for a Task Agent: progress, limits, silence, cancellation, and how it ended.
 
-What the container writes is data of unknown origin: sizes are capped, links are not followed, and nothing of it is executed.
+It must never let a container go on that nobody follows any more, unless the server itself ends: then the next one adopts it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import stat
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from codespar.agents import cards
+from codespar.agents.leavings import Events, Words, plain, read_result
+from codespar.agents.workshop import Answer
 from codespar.domain.base import Value
 from codespar.domain.tasks import MICROS, Task, TestRun
 from codespar.sandbox.base import (
@@ -26,15 +24,14 @@ from codespar.sandbox.base import (
     ModelGateway,
     ModelTrouble,
     Order,
-    OutputRefused,
     Sandbox,
+    SandboxError,
     Usage,
 )
 from codespar.store.base import Store
 
 TICK = 0.25  # seconds between looks at the container's events
 EVERY = 1.0  # seconds between edits of the progress card
-_RESULT_BYTES = 4 * 1024**2
 _ADVICE = {
     "unauthorized": "set a valid API key for the server (`codespar doctor` says where), then retry",
     "rate_limited": "the model's rate limit was reached: retry in a while, or raise the account's limit",
@@ -44,37 +41,20 @@ _ADVICE = {
 }
 
 
-_PHASES = {
-    "started": "starting",
-    "cloned": "the work tree is ready",
-    "model_started": "thinking",
-    "testing": "running the tests",
-    "finishing": "collecting the change",
-    "working; the transcript is full": "working",
-}
-
-
 class Seen(Value):
     """What became of a container's work. `outcome`: done | ask | cancelled | failed."""
 
     outcome: str
-    summary: str
-    last_line: str = ""
+    summary: Words
+    last_line: Words = ""
     next_step: str = ""
 
 
-class RunnerResult(Value):
-    """`result.json` of the runner protocol, as far as we use it."""
+class Stop(Value):
+    """Why we ended a container: kept before it is ended, for whoever finds it ended. `outcome`: ask | cancelled | failed."""
 
-    model_config = Value.model_config | {"extra": "ignore"}
-
-    outcome: str = "error"
+    outcome: str
     summary: str = ""
-    error: str = ""
-    filesystem_full: bool = False
-    test_exit_code: int | None = None
-    seconds: float = 0
-    output_tail: str = ""
 
 
 class Supervisor:
@@ -115,8 +95,9 @@ class Supervisor:
         )
         try:
             container = await sandbox.start(order)
-            seen = await self._watch(container, order, troubles, nudge)
-            kept.write_text(seen.model_dump_json(by_alias=True))
+            async with _ending_with(container):
+                seen = await self._watch(container, order, troubles, nudge)
+            _keep(kept, seen)
             await container.remove()
         finally:
             await self._gateway.close(task)
@@ -128,24 +109,11 @@ class Supervisor:
         kept = order.folder / "seen.json"
         if kept.is_file():
             return TestRun.model_validate_json(kept.read_bytes())
-        task, limits = order.spec.id, order.spec.limits
-        nudge = self._nudges.setdefault(task, asyncio.Event())
-        began = time.monotonic()
+        limits = order.spec.limits
         container = await sandbox.start(order)
-        waiter = asyncio.create_task(container.wait())
-        late = False
-        try:
-            while not waiter.done():
-                await asyncio.wait({waiter}, timeout=1)
-                late = time.monotonic() - began > limits.wall_seconds
-                if not waiter.done() and (late or await self._is_cancelled(task)):
-                    await container.stop()
-                nudge.clear()
-            ended = await waiter
-        finally:
-            waiter.cancel()
-            self._nudges.pop(task, None)
-        result = _result(order.folder / "out" / "result.json")
+        async with _ending_with(container):
+            ended, late = await self._wait_for_tests(container, order)
+            result = read_result(order.folder / "out" / "result.json")
         code, tail = result.test_exit_code, result.output_tail[-4000:]
         if ended.out_of_memory:
             code, tail = (
@@ -158,11 +126,42 @@ class Supervisor:
             command=order.spec.test_command or "",
             exit_code=ended.exit_code or 1 if code is None else code,
             seconds=result.seconds or ended.seconds,
-            output_tail=tail.strip() or result.error or ended.log_tail[-2000:],
+            output_tail=plain(tail.strip() or result.error or ended.log_tail[-2000:]),
         )
-        kept.write_text(run.model_dump_json(by_alias=True))
+        _keep(kept, run)
         await container.remove()
         return run
+
+    async def _wait_for_tests(self, container: Container, order: Order) -> tuple[Ended, bool]:
+        """How it ended, and whether that was for want of time."""
+        began = _began(order)
+        waiter = asyncio.create_task(container.wait())
+        late = False
+        try:
+            while not waiter.done():
+                await asyncio.wait({waiter}, timeout=1)
+                late = time.monotonic() - began > order.spec.limits.wall_seconds
+                if not waiter.done() and (late or await self._is_cancelled(order.spec.id)):
+                    await container.stop(await self._grace(order.spec.id))
+            return await waiter, late
+        finally:
+            waiter.cancel()
+
+    async def unless_cancelled(self, task: str, work: Coroutine[Any, Any, Answer]) -> Answer | None:
+        """What `work` gives; None when the task is cancelled before that, and `work` with it."""
+        nudge = self._nudges.setdefault(task, asyncio.Event())
+        worker = asyncio.create_task(work)
+        try:
+            while not worker.done():
+                nudge.clear()
+                if await self._is_cancelled(task):
+                    return None
+                await _first_of(worker, nudge, EVERY)
+            return await worker
+        finally:
+            self._nudges.pop(task, None)
+            worker.cancel()
+            await asyncio.wait({worker})
 
     async def tell(self, task_id: str, phase: str) -> None:
         """Say what the task does now: in the store, and on its card."""
@@ -186,16 +185,17 @@ class Supervisor:
         events = Events(order.folder / "out" / "events.ndjson", limits.output_bytes)
         isolation = await container.isolation()
         await self._keep_isolation(task, isolation)
-        waiter = asyncio.create_task(container.wait())
-        began = heard = time.monotonic()
+        began, heard = _began(order), time.monotonic()
         told = ""
-        told_at = 0.0
-        why: tuple[str, str] | None = None
+        told_at = looked_at = 0.0
+        kept = order.folder / "stop.json"
+        why = Stop.model_validate_json(kept.read_bytes()) if kept.is_file() else None
+        if why is not None:  # the server ended between this and what came of it
+            await container.stop(await self._grace(task))
+        waiter = asyncio.create_task(container.wait())
         try:
             while not waiter.done():
-                nudged = asyncio.create_task(nudge.wait())
-                await asyncio.wait({waiter, nudged}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
-                nudged.cancel()
+                await _first_of(waiter, nudge, TICK)
                 now = time.monotonic()
                 if events.read():
                     heard = now
@@ -203,35 +203,38 @@ class Supervisor:
                     told, told_at = events.phase, now
                     await self.tell(task, events.phase)
                 if why is None and not waiter.done():
-                    cancelled = (nudge.is_set() or now - told_at > EVERY) and await self._is_cancelled(task)
+                    cancelled = False
+                    if nudge.is_set() or now - looked_at > EVERY:
+                        nudge.clear()  # before it is looked: what comes meanwhile is looked at next
+                        looked_at = now
+                        cancelled = await self._is_cancelled(task)
                     why = self._must_stop(order, troubles, cancelled, now - began, now - heard)
-                    nudge.clear()
                     if why is not None:
-                        await container.stop(0 if cancelled and await self._is_killed(task) else 10)
+                        _keep(kept, why)
+                        await container.stop(await self._grace(task))
             ended = await waiter
         finally:
             waiter.cancel()
-        events.read()
-        if why is None and (refusal := _asking(troubles, limits.cost_micros, limits.turns)):
-            why = refusal
+        events.read_all()
+        why = why or _asking(troubles, limits.cost_micros, limits.turns)
         if events.phase != told:
             await self.tell(task, events.phase)
         return self._judge(order, ended, troubles, events, why)
 
     def _must_stop(
         self, order: Order, troubles: list[ModelTrouble], cancelled: bool, running: float, silent: float
-    ) -> tuple[str, str] | None:
+    ) -> Stop | None:
         limits = order.spec.limits
         if cancelled:
-            return "cancelled", ""
+            return Stop(outcome="cancelled")
         if asking := _asking(troubles, limits.cost_micros, limits.turns):
             return asking
         if any(trouble.kind == "unauthorized" for trouble in troubles):
-            return "failed", ""  # asking again does not make a key valid
+            return Stop(outcome="failed")  # asking again does not make a key valid
         if running > limits.wall_seconds:
-            return "ask", f"it worked for {running / 60:.0f} minutes, its limit"
+            return Stop(outcome="ask", summary=f"it worked for {running / 60:.0f} minutes, its limit")
         if silent > limits.stall_seconds:
-            return "ask", f"no output for {silent / 60:.1f} minutes"
+            return Stop(outcome="ask", summary=f"no output for {silent / 60:.1f} minutes")
         return None
 
     def _judge(
@@ -240,14 +243,14 @@ class Supervisor:
         ended: Ended,
         troubles: list[ModelTrouble],
         events: Events,
-        why: tuple[str, str] | None,
+        why: Stop | None,
     ) -> Seen:
         limits = order.spec.limits
-        result = _result(order.folder / "out" / "result.json")
+        result = read_result(order.folder / "out" / "result.json")
         last = events.last_line or ended.log_tail.strip().splitlines()[-1:] or ""
         last_line = last if isinstance(last, str) else last[0]
-        if why is not None and why[0] != "failed":
-            return Seen(outcome=why[0], summary=why[1] or "stopped", last_line=last_line)
+        if why is not None and why.outcome != "failed":
+            return Seen(outcome=why.outcome, summary=why.summary or "stopped", last_line=last_line)
         if ended.out_of_memory:
             return Seen(
                 outcome="failed",
@@ -288,9 +291,10 @@ class Supervisor:
         known = await self._store.read(lambda unit: unit.task(task))
         return known is not None and known.cancel_requested_by is not None
 
-    async def _is_killed(self, task: str) -> bool:
+    async def _grace(self, task: str) -> float:
+        """Seconds it has to end by itself."""
         known = await self._store.read(lambda unit: unit.task(task))
-        return known is not None and known.killed
+        return 0 if known is not None and known.killed else 10
 
     async def _keep_isolation(self, task_id: str, isolation: dict[str, Any]) -> None:
         def write(unit: Any) -> None:
@@ -301,132 +305,42 @@ class Supervisor:
         await self._store.write(write)
 
 
-def _asking(troubles: list[ModelTrouble], cost_micros: int, turns: int) -> tuple[str, str] | None:
+def _asking(troubles: list[ModelTrouble], cost_micros: int, turns: int) -> Stop | None:
     for trouble in troubles:
         if trouble.kind == "budget":
-            return "ask", f"the budget of ${cost_micros / MICROS:.2f} is spent"
+            return Stop(outcome="ask", summary=f"the budget of ${cost_micros / MICROS:.2f} is spent")
         if trouble.kind == "turns":
-            return "ask", f"{turns} model turns were used, its limit"
+            return Stop(outcome="ask", summary=f"{turns} model turns were used, its limit")
     return None
 
 
-class Events:
-    """Tails `events.ndjson`: what the coding CLI does, as a phase for people."""
-
-    def __init__(self, path: Path, cap: int) -> None:
-        self._path = path
-        self._cap = cap
-        self._offset = 0
-        self._rest = b""
-        self.phase = "starting"
-        self.last_line = ""
-        self.summary = ""
-
-    def read(self) -> bool:
-        """Take in what is new. True when there was something."""
-        if self._offset >= self._cap:
-            return False
-        new = _read_from(self._path, self._offset, 1024**2)
-        if not new:
-            return False
-        self._offset += len(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a line cut by a kill, or noise: the transcript keeps it, the phase does not need it
-            if isinstance(event, dict):
-                self._take(event)
-        return True
-
-    def _take(self, event: dict[str, Any]) -> None:
-        match event.get("type"):
-            case "runner":
-                self.phase = _PHASES.get(str(event.get("phase")), self.phase)
-            case "system" if event.get("subtype") == "api_retry":
-                self.phase = f"waiting for the model: {_retry(event)}"
-            case "assistant":
-                for part in _parts(event):
-                    if part.get("type") == "tool_use":
-                        self.phase = _doing(part)
-                    elif part.get("type") == "text" and str(part.get("text", "")).strip():
-                        self.last_line = str(part["text"]).strip().splitlines()[-1][:500]
-            case "result":
-                self.summary = str(event.get("result") or "")[:8000]
-                self.last_line = (self.summary.strip().splitlines() or [self.last_line])[-1][:500]
-            case _:
-                return
-
-
-def _retry(event: dict[str, Any]) -> str:
-    status, attempt, most = event.get("error_status"), event.get("attempt"), event.get("max_retries")
-    return f"it answered {status or 'nothing'}, try {attempt} of {most}"[:80]
-
-
-def _parts(event: dict[str, Any]) -> list[dict[str, Any]]:
-    message = event.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-
-
-def _doing(part: dict[str, Any]) -> str:
-    given = part.get("input")
-    arguments: dict[str, Any] = given if isinstance(given, dict) else {}
-    target = str(arguments.get("file_path") or arguments.get("path") or arguments.get("pattern") or "")
-    shown = target.removeprefix("/tmp/work/")[:60]
-    match part.get("name"):
-        case "Write":
-            return f"writing {shown}"
-        case "Edit" | "MultiEdit":
-            return f"editing {shown}"
-        case "Read":
-            return f"reading {shown}"
-        case "Grep" | "Glob":
-            return f"searching {shown}"
-        case "Bash":
-            return f"running {str(arguments.get('command', ''))[:60]}"
-        case name:
-            return f"using {str(name)[:40]}"
-
-
-def _read_from(path: Path, offset: int, limit: int) -> bytes:
+@asynccontextmanager
+async def _ending_with(container: Container) -> AsyncGenerator[None]:
+    """What the sandbox refuses ends the task, and its container with it: nobody would follow that any more."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return b""
+        yield
+    except SandboxError:
+        with suppress(SandboxError):  # the first one says what is wrong
+            await container.remove()
+        raise
+
+
+async def _first_of(worker: asyncio.Task[Any], nudge: asyncio.Event, seconds: float) -> None:
+    nudged = asyncio.create_task(nudge.wait())
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OutputRefused(
-                f"{path.name} is not a regular file: nothing of this container's output is used"
-            )
-        return os.pread(handle, limit, offset)
-    except OSError as error:
-        raise OutputRefused(f"{path.name} cannot be read: {error}") from error
+        await asyncio.wait({worker, nudged}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        os.close(handle)
+        nudged.cancel()
 
 
-def read_output(path: Path, cap: int) -> bytes:
-    """A file the container wrote. Raises `OutputRefused` when it is a link, no regular file, or larger than `cap` bytes."""
-    try:
-        content = _read_from(path, 0, cap + 1)
-    except OSError as error:
-        raise OutputRefused(
-            f"{path.name} is a link or cannot be opened: nothing of this container's output is used"
-        ) from error
-    if len(content) > cap:
-        raise OutputRefused(
-            f"{path.name} is larger than the {cap} bytes that may come out of a task (`limits.output`)"
-        )
-    return content
+def _began(order: Order) -> float:
+    """When the order's container was first given its order, on the monotonic clock: one that is adopted may have worked for long."""
+    given = (order.folder / "in" / "order.json").stat().st_mtime
+    return time.monotonic() - max(0.0, time.time() - given)
 
 
-def _result(path: Path) -> RunnerResult:
-    raw = read_output(path, _RESULT_BYTES)
-    if not raw:
-        return RunnerResult(error="the runner left no result")
-    try:
-        return RunnerResult.model_validate_json(raw)
-    except ValidationError as error:
-        return RunnerResult(error=f"the runner's result is malformed: {error.error_count()} problems")
+def _keep(path: Path, value: Value) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(value.model_dump_json(by_alias=True))
+    unfinished.replace(path)

@@ -85,13 +85,17 @@ class TaskAgent:
             if worked["outcome"] != "ask":
                 break
             asked = await context.step(f"ask-{attempt}", self._ask, task_id, attempt, worked)
+            if "failure" in asked:
+                return asked
             token = str(asked["token"])
             reply = await context.wait(f"answer-{token}", float(asked["seconds"]))
             if reply is None or reply.get("verdict") != "approve":
                 return await context.step(
                     f"answered-{attempt}", self._not_going_on, task_id, token, reply, worked
                 )
-            await context.step(f"go-on-{attempt}", self._go_on, task_id)
+            going = await context.step(f"go-on-{attempt}", self._go_on, task_id)
+            if going is not None:
+                return going
             attempt += 1
             while await context.wait(f"slot-{attempt}", 24 * 3600) is None:
                 if await context.step(f"still-wanted-{attempt}", self._is_over, task_id):
@@ -139,7 +143,23 @@ class TaskAgent:
     # prepare
 
     async def _prepare(self, task_id: str, attempt: int) -> Answer:
+        """The TaskSpec. A repository's own set-up may take long, or hang: who cancels need not wait for it."""
         task = await self._tools.task(task_id)
+        seconds = self._tools.workshop(task.project).limits.wall_seconds
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                prepared = await self._supervisor.unless_cancelled(task_id, self._specify(task, attempt))
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return failure(
+                f"what the task needs was not ready within {seconds / 60:.0f} minutes",
+                next_step="look at `environment` in .codespar.yaml: a command there may wait for something; or raise `limits.wall`",
+            )
+        return cancelled(await self._tools.task(task_id)) if prepared is None else prepared
+
+    async def _specify(self, task: Task, attempt: int) -> Answer:
         shop = self._tools.workshop(task.project)
         branch, base = await shop.forge.sync()
         if attempt > 1 and task.spec is not None:
@@ -177,24 +197,21 @@ class TaskAgent:
             blocked_commands=rules.blocked_commands,
             environment=Environment(image=image, variables=rules.environment.variables),
             test_command=rules.test,
-            limits=self._limits(task, shop, rules.limits),
+            limits=await self._limits(task, shop, rules.limits),
             model=shop.model,
         )
         document = spec.wire()
-        await self._change(task_id, lambda known: known.evolve(spec=document, limits=spec.limits))
+        await self._change(task.id, lambda known: known.evolve(spec=document, limits=spec.limits))
         return {"spec": document}
 
-    def _limits(self, task: Task, shop: Workshop, wanted: dict[str, Any]) -> Limits:
-        """The project's wishes, within what the organization allows; what an answer raised stays raised."""
+    async def _limits(self, task: Task, shop: Workshop, wanted: dict[str, Any]) -> Limits:
+        """The project's wishes, within what the organization allows; with each answer to go on, once more beyond what was used."""
         merged = shop.limits.evolve(**wanted) if wanted else shop.limits
         capped = {name: min(getattr(merged, name), getattr(shop.cap, name)) for name in Limits.model_fields}
         limits = Limits(**capped)
         if task.attempt > 1:
-            limits = limits.evolve(
-                cost_micros=task.limits.cost_micros,
-                turns=task.limits.turns,
-                wall_seconds=task.limits.wall_seconds,
-            )
+            cost, _, turns = await self._tools.store.read(lambda unit: unit.usage(task.id))
+            limits = limits.evolve(cost_micros=cost + limits.cost_micros, turns=turns + limits.turns)
         return limits
 
     # work
@@ -231,12 +248,20 @@ class TaskAgent:
         """Put what came with the instruction where the container can read it."""
         for number, attached in enumerate(task.attachments, start=1):
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._tools.attachment(attached.sha256), folder / f"{number:02}-{attached.name}")
+            try:
+                shutil.copyfile(
+                    self._tools.attachment(attached.sha256), folder / f"{number:02}-{attached.name}"
+                )
+            except FileNotFoundError as error:
+                raise CodesparError(
+                    f"{attached.name} came with the instruction and is not kept any more: instruct again, with the file"
+                ) from error
 
     # a limit was reached
 
-    async def _ask(self, task_id: str, attempt: int, worked: Answer) -> dict[str, Any]:
-        """Ask the task's people once. Returns the approval's token, and for how many seconds the answer is waited for."""
+    async def _ask(self, task_id: str, attempt: int, worked: Answer) -> Answer:
+        """Ask the task's people once. Returns the approval's token, and for how many seconds the answer is waited for; who cancelled is
+        not asked."""
         now = self._tools.clock()
         why = str(worked["summary"])
 
@@ -245,6 +270,8 @@ class TaskAgent:
             shop = self._tools.workshop(task.project)
             answer_time = timedelta(seconds=shop.answer_seconds)
             approval, known = self._question(unit, task, attempt, now, answer_time)
+            if not known and task.cancel_requested_by:
+                return cancelled(task, self._newest_patch(task))
             if not known:
                 unit.save_approval(approval)
                 card = cards.question(task, approval, why)
@@ -290,7 +317,7 @@ class TaskAgent:
     ) -> Answer:
         task = await self._tools.task(task_id)
         patch = str(self._tools.folder_of(task_id, task.attempt) / "out" / "changes.patch")
-        if reply is not None and reply.get("verdict") == "cancel":
+        if task.cancel_requested_by:
             return cancelled(task, patch)
         if reply is not None:
             return failure(f"{worked['summary']}; {reply.get('by', 'somebody')} said to stop", patch=patch)
@@ -306,19 +333,18 @@ class TaskAgent:
         await self._tools.store.write(expire)
         return failure(f"{worked['summary']}; nobody answered until {now:%H:%M} UTC", patch=patch)
 
-    async def _go_on(self, task_id: str) -> None:
+    async def _go_on(self, task_id: str) -> Answer | None:
+        """Take the next free slot. A task that was cancelled after the answer ends here, and waits for none."""
         now = self._tools.clock()
 
-        def resume(unit: Any) -> None:
+        def resume(unit: Any) -> Answer | None:
             task: Task = unit.task(task_id)
-            limits = self._tools.workshop(task.project).limits
-            raised = task.limits.evolve(
-                cost_micros=task.cost_micros + limits.cost_micros,
-                turns=task.turns + limits.turns,
-            )
-            board.go_on(unit, task.evolve(limits=raised), self._tools.workshop(task.project).max_tasks, now)
+            if task.cancel_requested_by and task.status is TaskStatus.WAITING:
+                return cancelled(task, self._newest_patch(task))
+            board.go_on(unit, task, self._tools.workshop(task.project).max_tasks, now)
+            return None
 
-        await self._tools.store.write(resume)
+        return await self._tools.store.write(resume)
 
     async def _is_over(self, task_id: str) -> bool:
         return (await self._tools.task(task_id)).status.final

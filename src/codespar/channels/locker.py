@@ -120,4 +120,6 @@ def media_type(content: bytes) -> str:
 def _name(offered: Offered) -> str:
     """The file's own name, without what a file system or a prompt would act on."""
     name = re.sub(r"[^\w .()+-]", "_", offered.name.replace("\\", "/").rsplit("/", 1)[-1]).strip(". ")
-    return name[:100] or "attachment"
+    return (
+        name[:100].encode()[:200].decode(errors="ignore") or "attachment"
+    )  # 255 bytes are a file name's most

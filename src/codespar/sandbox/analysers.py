@@ -267,7 +267,7 @@ def _end(out: Path, ended: Ended) -> str:
     if ended.disk_full:
         return "its container had no space left on /tmp (`limits.tmp`)"
     said = ""
-    with contextlib.suppress(OutputRefused, ValueError):
+    with contextlib.suppress(OutputRefused, ValueError, RecursionError):
         result: Any = json.loads(regular(out / "result.json", _RECORD_BYTES))
         said = str(result.get("error") or "")[:800] if isinstance(result, dict) else ""
     if said:

@@ -347,6 +347,7 @@ class DockerTask:
     async def _watch_output(self) -> None:
         """Kill the container when its output grows beyond what may ever be taken."""
         from aiodocker import DockerError
+        from aiohttp import ClientError
 
         while True:
             excess = await asyncio.to_thread(self._too_much)
@@ -355,8 +356,14 @@ class DockerTask:
             await asyncio.sleep(OUTPUT_EVERY)
         self._excess = excess  # before the kill, which ends the waiting for the container and for this
         self._stopped = True
-        with suppress(DockerError):  # ended by itself in the meantime
-            await self._container.kill(signal="SIGKILL")
+        while True:
+            try:
+                await self._container.kill(signal="SIGKILL")
+                return
+            except (DockerError, ClientError) as error:
+                if isinstance(error, DockerError) and error.status in (404, 409):
+                    return  # it ended by itself in the meantime
+            await asyncio.sleep(OUTPUT_EVERY)  # the engine restarts: the container may write on
 
     def _too_much(self) -> str | None:
         """What is wrong with the amount of output there is now."""

@@ -12,7 +12,8 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -121,13 +122,32 @@ async def build(
     dockerfile: str = "Dockerfile",
 ) -> None:
     """Build `name` from files in memory and on disk. Raises `BuildFailed`."""
+    async with _apart(docker) as own:
+        try:
+            await _build(own, name, inputs, context, arguments, dockerfile)
+        except BuildFailed as error:
+            if not LOST.match(str(error)):
+                raise
+            # a step it had from the engine's cache was removed as it went on: the step is made anew
+            await _build(own, name, inputs, context, arguments, dockerfile)
+
+
+@asynccontextmanager
+async def _apart(docker: Docker) -> AsyncGenerator[Docker]:
+    """A connection for one build, closed with it. The client library leaves an answer that nobody waits for any more to the garbage
+    collector, and until then the engine builds on."""
+    from aiodocker import Docker
+    from aiohttp import UnixConnector
+
+    if not isinstance(docker.connector, UnixConnector):
+        yield docker
+        return
+    own = Docker(url="unix://localhost", connector=UnixConnector(docker.connector.path))
+    own.docker_host = docker.docker_host
     try:
-        await _build(docker, name, inputs, context, arguments, dockerfile)
-    except BuildFailed as error:
-        if not LOST.match(str(error)):
-            raise
-        # a step it had from the engine's cache was removed as it went on: the step is made anew
-        await _build(docker, name, inputs, context, arguments, dockerfile)
+        yield own
+    finally:
+        await _close(own)
 
 
 async def _build(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -70,9 +71,10 @@ def regular(path: Path, cap: int) -> bytes:
         raise OutputRefused(
             f"{path} is a link or cannot be opened ({error.strerror}): it is not used"
         ) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # asked first: a folder can be opened, but not as a file
+        os.close(handle)
+        raise OutputRefused(f"{path} is not a regular file: it is not used")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OutputRefused(f"{path} is not a regular file: it is not used")
         content = file.read(cap + 1)
     if len(content) > cap:
         raise OutputRefused(
@@ -84,7 +86,7 @@ def regular(path: Path, cap: int) -> bytes:
 def says_disk_full(path: Path) -> bool:
     try:
         result = json.loads(regular(path, RESULT_BYTES))
-    except (OutputRefused, ValueError):  # the reader of the result says what is wrong with it
+    except (OutputRefused, ValueError, RecursionError):  # the reader of the result says what is wrong with it
         return False
     return isinstance(result, dict) and result.get("filesystemFull") is True
 
@@ -99,6 +101,8 @@ def write_result(path: Path, why: str) -> None:
         "turns": 0,
         "filesystemFull": False,
     }
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(handle, "w") as file:
@@ -106,17 +110,24 @@ def write_result(path: Path, why: str) -> None:
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Bytes and entries under a folder; links are not followed, and counting stops where it is too much anyway."""
+    """Bytes and entries under a folder; links are not followed, and counting stops where it is too much anyway. A folder that cannot be
+    looked into counts as too many entries: anything could be in it."""
     size = entries = 0
     waiting = [str(folder)]
     while waiting and entries <= ENTRIES:
-        with suppress(FileNotFoundError, PermissionError), os.scandir(waiting.pop()) as found:
-            for entry in found:
-                entries += 1
-                if entries > ENTRIES:
-                    break
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    size += entry.stat(follow_symlinks=False).st_size
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entries > ENTRIES:
+                        break
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        with suppress(FileNotFoundError):  # gone since: the others still count
+                            size += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            return size, ENTRIES + 1
     return size, entries

@@ -1,6 +1,7 @@
 """The model gateway: carries a task's model calls from its Unix socket to the vendor.
 
-The key is added here and is never seen by a container. Only the Messages endpoints and the configured models pass; tokens are metered
+The key is added here and is never seen by a container. Only the Messages endpoints and the configured models pass, and nothing that has
+the vendor reach into the network for the container; tokens are metered
 against the task's budget before a call is paid for; every response is capped in size and time. Bodies and keys are never logged.
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from codespar.domain.tasks import MICROS, Limits
 from codespar.sandbox.base import ModelTrouble, SandboxError, Usage
+from codespar.sandbox.modelcalls import read_call
 from codespar.sandbox.pricing import cost_micros
 
 if TYPE_CHECKING:
@@ -124,8 +126,8 @@ class Gateway:
             )
         body = await request.read()
         try:
-            asked = str(json.loads(body).get("model"))
-        except (ValueError, AttributeError, RecursionError):
+            asked, outside = read_call(body)
+        except ValueError:
             return self._refuse(line, 400, "upstream_malformed", "the request to the model was not JSON")
         if asked != line.model:
             return self._refuse(
@@ -134,6 +136,11 @@ class Gateway:
                 "model_not_allowed",
                 f"model {asked[:60]} is not allowed; {line.model} is configured",
             )
+        if outside:
+            told = (
+                f"{outside} would have the model's service reach into the network for a task, which has none"
+            )
+            return self._refuse(line, 403, "endpoint_not_allowed", told)
         if self._key is None and self._key_name is not None:
             told = f"the server has no API key of the model: set {self._key_name} where it starts, and start it again"
             return self._refuse(line, 401, "unauthorized", told)
@@ -163,8 +170,10 @@ class Gateway:
             headers["x-api-key"] = self._key
         try:
             session = await self._client()
+            query = request.rel_url.raw_query_string
+            url = f"{self._upstream}{request.path}" + (f"?{query}" if query else "")  # as it was judged
             answer = await session.post(
-                f"{self._upstream}{request.path_qs}", data=body, headers=headers, allow_redirects=False
+                url, data=body, headers=headers, allow_redirects=False
             )  # a redirect would take the key along
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return self._refuse(

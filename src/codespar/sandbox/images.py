@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -314,7 +315,8 @@ class EnvironmentImages:
             return agent
         key = (base_commit if setup.inputs or setup.dockerfile else "", setup.model_dump_json())
         docker = await self._agent.engine.get()
-        if (known := self._known.get(key)) and await mark(docker, known):
+        # what the name of a ready image stands for is looked up each time
+        if not setup.image and (known := self._known.get(key)) and await mark(docker, known):
             return known
         made = await self._made(agent, base_commit, setup, read_file, say)
         self._known[key] = made
@@ -333,17 +335,22 @@ class EnvironmentImages:
                 )
             files[safe_path(path)] = content
         contents = [part for path in sorted(files) for part in (path.encode(), files[path])]
-        inputs = digest(agent.encode(), json.dumps(setup.wire(), sort_keys=True).encode(), *contents)
-        name = f"codespar/environment:{inputs[:16]}"
         docker = await self._agent.engine.get()
+        given = digest(json.dumps(setup.wire(), sort_keys=True).encode(), *contents)
+        own = f"codespar/project:{given[:16]}" if setup.dockerfile else None
+        if setup.image:
+            own = await self._given(docker, setup.image)
+        recipe = environment_recipe(agent, own, setup, bool(self._agent.ca_bundle))
+        inputs = digest(recipe.encode(), given.encode())
+        name = f"codespar/environment:{inputs[:16]}"
         async with self._building.setdefault(inputs, asyncio.Lock()):
             if found := await take(docker, name, inputs):
                 return found
             say(f"building the project's environment {name}")
             began = time.monotonic()
             try:
-                own = await self._own(docker, inputs, setup, files)
-                recipe = environment_recipe(agent, own, setup, bool(self._agent.ca_bundle))
+                if setup.dockerfile and own:  # it sees the files named in `inputs`, and no more
+                    await build(docker, own, given, dict(files), {}, dockerfile=safe_path(setup.dockerfile))
                 context: dict[str, bytes | Path] = {"Dockerfile": recipe.encode(), "inputs/.keep": b""}
                 context |= {f"inputs/{path}": files[safe_path(path)] for path in setup.inputs}
                 await build(docker, name, inputs, context, {})
@@ -360,27 +367,24 @@ class EnvironmentImages:
             )
         return found
 
-    async def _own(
-        self, docker: Docker, inputs: str, setup: EnvironmentSetup, files: dict[str, bytes]
-    ) -> str | None:
-        """The repository's own image, when it has one. Its Dockerfile sees the files named in `inputs`, and no more."""
-        if setup.dockerfile:
-            name = f"codespar/project:{inputs[:16]}"
-            context: dict[str, bytes | Path] = dict(files)
-            await build(docker, name, inputs, context, {}, dockerfile=safe_path(setup.dockerfile))
-            return name
-        if setup.image and await find(docker, setup.image) is None:
-            from aiodocker import DockerError
+    async def _given(self, docker: Docker, image: str) -> str:
+        """The id of a ready image: its name may stand for another one tomorrow."""
+        if found := await find(docker, image):
+            return found
+        from aiodocker import DockerError
 
-            try:
-                async with asyncio.timeout(900):
-                    await docker.images.pull(setup.image)
-            except (DockerError, TimeoutError) as error:
-                raise ImageMissing(
-                    f"The project's image {setup.image} is not here and cannot be pulled: {error or 'no end in 15 min'}. Pull it on this host"
-                    " with `docker pull`, or change `environment.image` in `.codespar.yaml`."
-                ) from error
-        return setup.image
+        try:
+            async with asyncio.timeout(900):
+                await docker.images.pull(image)
+            why = "the engine does not have it after pulling it"
+        except (DockerError, TimeoutError) as error:
+            why = str(error) or "no end in 15 min"
+        if found := await find(docker, image):
+            return found
+        raise ImageMissing(
+            f"The project's image {image} is not here and cannot be pulled: {why}. Pull it on this host with `docker pull`, or change"
+            " `environment.image` in `.codespar.yaml`."
+        )
 
 
 def environment_recipe(agent: str, own: str | None, setup: EnvironmentSetup, host_ca: bool) -> str:
@@ -435,5 +439,11 @@ async def run(*command: str, docker_host: str | None = None) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    out, _ = await process.communicate()
+    try:
+        out, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
     return process.returncode or 0, out.decode(errors="replace")

@@ -299,16 +299,21 @@ def relay() -> int:
 
     def serve() -> None:
         while True:
-            client, _ = server.accept()
-            upstream = socket.socket(socket.AF_UNIX)
+            ends: list[socket.socket] = []
             try:
-                upstream.connect(f"{IN}/model.sock")
-            except OSError:  # the gateway restarts: the client sees a closed connection and tries again
-                upstream.close()
-                client.close()
-                continue
-            for source, target in ((client, upstream), (upstream, client)):
-                threading.Thread(target=pump, args=(source, target), daemon=True).start()
+                ends.append(server.accept()[0])
+                ends.append(socket.socket(socket.AF_UNIX))
+                ends[1].connect(f"{IN}/model.sock")
+                for source, target in (ends, ends[::-1]):
+                    threading.Thread(target=pump, args=(source, target), daemon=True).start()
+            except (OSError, RuntimeError):
+                # the gateway restarts, or the job has taken all processes or files: the client sees a closed connection and tries again
+                for end in ends:
+                    with contextlib.suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+                    end.close()
+                if not ends:
+                    time.sleep(0.1)
 
     threading.Thread(target=serve, daemon=True).start()
     return server.getsockname()[1]
@@ -495,7 +500,7 @@ class Transcript:
             say("working; the transcript is full")
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if isinstance(event, dict):
             self.turns += event.get("type") == "assistant"
@@ -546,7 +551,7 @@ def work(spec: dict[str, Any], result: dict[str, Any]) -> None:
     final = transcript.final
     result["cliExitCode"] = 128 - code if code < 0 else code
     result["turns"] = int(final.get("num_turns") or transcript.turns)
-    result["summary"] = str(final.get("result") or "")[:100_000]
+    result["summary"] = str(final.get("result") or "")[:100_000].encode(errors="replace").decode()
     seen = transcript.full_seen or bool(FULL.search(said))
     result["filesystemFull"] = seen and (tmp_is_full() or code != 0)
     if result["outcome"] == "stopped":
