@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -324,3 +325,28 @@ async def test_an_engine_that_does_not_answer_keeps_nothing_else_from_being_remo
 def test_a_time_that_is_too_short_or_not_understood_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"1d|never"):
         HousekeepingSettings(images=wrong)
+
+
+async def test_a_unit_beside_it_that_fails_keeps_no_folder_from_being_removed(place: Place) -> None:
+    """The units of a commit are run again when one of them fails: what was moved the first time is not there the second."""
+    await place.task("task-old", ended=20)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(unit: Unit) -> None:
+        held.set()
+        assert go_on.wait(10)
+
+    def fail(unit: Unit) -> None:
+        raise ValueError("not this one")
+
+    holding = asyncio.create_task(place.store.write(hold))
+    await asyncio.to_thread(held.wait, 10)
+    tidying = asyncio.create_task(place.tidy(images="never"))
+    await asyncio.sleep(0.5)  # its unit waits for the one that is held
+    failing = asyncio.create_task(place.store.write(fail))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await tidying == {"folders": 1}
+    assert not list((place.folder / "trash").iterdir())
+    outcomes = await asyncio.gather(holding, failing, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [type(None), ValueError]

@@ -44,11 +44,11 @@ class FrontDesk:
         route = _route(unit, heard)
         if route is None and not heard.direct and not self._would_link(heard, person):
             return "a conversation that serves no project", False
-        projects = unit.projects()
         if route is not None:
             project = route.project
         else:
-            project = projects[0].name if len(projects) == 1 and person is not None else NO_PROJECT
+            projects = unit.projects() if person is not None else []
+            project = projects[0].name if len(projects) == 1 else NO_PROJECT
         thread = Thread(
             channel=heard.channel,
             conversation=heard.conversation,

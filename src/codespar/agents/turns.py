@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -18,10 +19,20 @@ from codespar.agents.turn import Facts
 from codespar.domain.base import Value
 from codespar.domain.commands import Command, NotUnderstood
 from codespar.models.base import Interpretation
-from codespar.store.base import Happened, Incoming, Outgoing, Store, Unit
+from codespar.store.base import (
+    Happened,
+    Incoming,
+    Outgoing,
+    Store,
+    StoreUnavailable,
+    Unit,
+    Unreadable,
+)
 
 log = structlog.get_logger(__name__)
 BATCH = 32  # messages of one project in one commit at most
+FIRST, LONGEST = 0.5, 30.0  # seconds until a project whose turns could not be taken is looked at again
+Answers = Sequence[Outgoing]
 
 
 class Understood(Value):
@@ -49,7 +60,7 @@ class Turns:
         self._clock = clock
         self._active: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
-        self._waiting: dict[int, asyncio.Future[Sequence[Outgoing]]] = {}
+        self._waiting: dict[int, list[asyncio.Future[Answers]]] = {}  # one for each who waits
         self._stopped = False
         self.taken = 0
 
@@ -76,44 +87,78 @@ class Turns:
             self._run(project), name=f"turns-{project}"
         )
 
-    async def answered(self, incoming: int) -> Sequence[Outgoing]:
+    async def answered(self, incoming: int) -> Answers:
         """Wait for a message's turn and return what was answered."""
-        future = self._waiting.setdefault(incoming, asyncio.get_running_loop().create_future())
-        if not await self._store.read(lambda unit: unit.is_pending(incoming)):
-            self._waiting.pop(incoming, None)
-            return await self._store.read(lambda unit: unit.answers(incoming))
+        future = self.expect(incoming)
         try:
-            return await future
+            if await self._store.read(lambda unit: unit.is_pending(incoming)):
+                return await future
         finally:
-            self._waiting.pop(incoming, None)
+            future.cancel()
+        return await self._store.read(lambda unit: unit.answers(incoming))
 
-    def expect(self, incoming: int) -> asyncio.Future[Sequence[Outgoing]]:
-        """A future of the answers to a message that was just committed and whose turn cannot have run yet."""
-        return self._waiting.setdefault(incoming, asyncio.get_running_loop().create_future())
+    def expect(self, incoming: int) -> asyncio.Future[Answers]:
+        """A future of the answers to a message that was just committed and whose turn cannot have run yet. The caller's own: others may
+        wait for the same."""
+        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(incoming, [])
+        waiting.append(future)
+        future.add_done_callback(lambda _: self._expected_no_more(incoming, future))
+        return future
+
+    def _expected_no_more(self, incoming: int, future: asyncio.Future[Answers]) -> None:
+        if future in (waiting := self._waiting.get(incoming, [])):
+            waiting.remove(future)
+            if not waiting:
+                del self._waiting[incoming]
 
     async def _run(self, project: str) -> None:
+        failed = 0
+        batch: Sequence[Incoming | Happened | Unreadable] = ()
         try:
             while True:
                 self._again.discard(project)
-                batch = await self._store.read(lambda unit: unit.pending(project, BATCH))
-                if batch:
-                    await self._take(batch)
-                elif project not in self._again:
-                    return
-        except Exception as error:  # the other projects go on; the inbox keeps these for the next wake
-            log.error("turns.failed", project=project, error=str(error), exc_info=True)
+                try:
+                    before = batch
+                    batch = await self._store.read(lambda unit: unit.pending(project, BATCH))
+                    await self._tell_late({one.id for one in before} - {one.id for one in batch})
+                    if batch:
+                        await self._take(batch)
+                    elif project not in self._again:
+                        return
+                    failed = 0
+                except Exception as error:  # the inbox keeps these, and they are tried again
+                    ours = not isinstance(error, StoreUnavailable)
+                    log.error("turns.failed", project=project, error=str(error), exc_info=ours)
+                    await asyncio.sleep(min(LONGEST, FIRST * 2**failed))
+                    failed = min(failed + 1, 10)
         finally:
             del self._active[project]
             if project in self._again:
                 self.wake(project)
 
-    async def _take(self, batch: Sequence[Incoming | Happened]) -> None:
+    async def _tell_late(self, done: set[int]) -> None:
+        """Who still waits for one of these: its turn was committed, and the answer of the database was lost."""
+        for incoming in done & self._waiting.keys():
+            self._tell(incoming, await self._store.read(partial(_answers, incoming)))
+
+    def _tell(self, incoming: int, answers: Answers) -> None:
+        for future in self._waiting.pop(incoming, ()):
+            if not future.done():
+                future.set_result(answers)
+
+    async def _take(self, batch: Sequence[Incoming | Happened | Unreadable]) -> None:
+        """Take the turns of these, in order. Raises `StoreUnavailable` when one could not be: it is still to be taken."""
         works = [
-            self._look(one) if isinstance(one, Happened) else self._turn(one, await self._gathered(one))
+            self._turn(one, await self._gathered(one)) if isinstance(one, Incoming) else self._look(one)
             for one in batch
         ]
         answers = await self._store.write_all(works)
+        away: StoreUnavailable | None = None
         for incoming, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, StoreUnavailable):
+                away = away or answer
+                continue
             self.taken += 1
             if isinstance(answer, Exception):
                 log.error(
@@ -124,13 +169,16 @@ class Turns:
                     exc_info=answer,
                 )
                 answer = await self._apologize(incoming, answer)
-            if (future := self._waiting.pop(incoming.id, None)) and not future.done():
-                future.set_result(answer)
+            self._tell(incoming.id, answer)
+        if away is not None:
+            raise away
 
     async def _gathered(self, incoming: Incoming) -> Understood | Exception:
         """What was read for the message. A defect there must not keep the messages behind it from their turns."""
         try:
             return await self._mind.gather(incoming)
+        except StoreUnavailable:
+            raise
         except Exception as error:  # handed to the turn, which fails with it and is apologized for
             log.error("turn.gather_failed", project=incoming.project, incoming=incoming.id, exc_info=True)
             return error
@@ -152,9 +200,11 @@ class Turns:
 
         return work
 
-    def _look(self, happened: Happened) -> Callable[[Unit], list[Outgoing]]:
+    def _look(self, happened: Happened | Unreadable) -> Callable[[Unit], list[Outgoing]]:
         def work(unit: Unit) -> list[Outgoing]:
             now = self._clock()
+            if isinstance(happened, Unreadable):
+                raise ValueError(f"what stands in the inbox cannot be read: {happened.problem}")
             if unit.is_pending(happened.id):
                 unit.lock_project(happened.project)
                 self._mind.notice(unit, happened, now)
@@ -163,12 +213,18 @@ class Turns:
 
         return work
 
-    async def _apologize(self, incoming: Incoming | Happened, error: Exception) -> list[Outgoing]:
+    async def _apologize(
+        self, incoming: Incoming | Happened | Unreadable, error: Exception
+    ) -> list[Outgoing]:
         """A turn that failed is told, never repeated for ever: the message is done, with its error kept."""
         now = self._clock()
-        if isinstance(incoming, Happened):  # nobody said it: the log and the inbox have it
-            await self._store.write(lambda unit: unit.finish(incoming.id, now, str(error)[:1000]))
+
+        def end(unit: Unit) -> list[Outgoing]:
+            unit.finish(incoming.id, now, str(error)[:1000])
             return []
+
+        if not isinstance(incoming, Incoming):  # nobody said it: the log and the inbox have it
+            return await self._store.write(end)
         card = cards.refused(
             "This message could not be handled",
             f"{type(error).__name__}: {error}"[:500],
@@ -177,7 +233,17 @@ class Turns:
 
         def write(unit: Unit) -> list[Outgoing]:
             unit.say(incoming.project, incoming.thread, f"in{incoming.id}:failed", card, now, incoming.id)
-            unit.finish(incoming.id, now, str(error)[:1000])
+            end(unit)
             return unit.said()
 
-        return await self._store.write(write)
+        try:
+            return await self._store.write(write)
+        except StoreUnavailable:
+            raise
+        except Exception:  # what cannot even be told must not keep those behind it from their turns
+            log.error("turn.not_told", project=incoming.project, incoming=incoming.id, exc_info=True)
+            return await self._store.write(end)
+
+
+def _answers(incoming: int, unit: Unit) -> Answers:
+    return unit.answers(incoming)

@@ -79,14 +79,15 @@ class Chat:
         known = platforms(sections) if sections else {}
         for name, section in sections.items():
             folder = self._settings.data_dir / "channels" / name
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             tools = ChannelTools(self._clock, self._environment, folder)
             try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 # a platform's library takes up to a few seconds to import: requests are answered meanwhile
                 self.adapters[name] = await asyncio.to_thread(known[name].make, section, tools)
-            except ChannelError as error:
-                self.states[name] = str(error)
-                log.error("channel.unusable", channel=name, error=str(error))
+            except Exception as error:  # that platform is down, and the others are not
+                ours = isinstance(error, ChannelError)
+                self.states[name] = str(error) if ours else f"{type(error).__name__}: {error}"
+                log.error("channel.unusable", channel=name, error=str(error), exc_info=not ours)
         self.postman = Postman(self._store, self.adapters, self._clock)
         self.postman.on_delivered = self.on_delivered
         self.announcer.start()

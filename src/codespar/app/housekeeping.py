@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -137,7 +137,8 @@ class Housekeeping:
         over = _ended(unit, names, before)
         with _opened(self._folder / kind) as source, _opened(self._folder / TRASH) as trash:
             for name in over:
-                os.rename(name, f"{name}.{uuid4().hex}", src_dir_fd=source, dst_dir_fd=trash)
+                with suppress(FileNotFoundError):  # a unit may be run twice
+                    os.rename(name, f"{name}.{uuid4().hex}", src_dir_fd=source, dst_dir_fd=trash)
         return len(over)
 
 

@@ -27,7 +27,7 @@ from codespar.channels.base import (
 )
 from codespar.domain.messages import Tone
 from codespar.domain.tasks import Thread
-from codespar.store.base import Letter, Posted, Sending, Store
+from codespar.store.base import Letter, Posted, Sending, Store, StoreError
 
 log = structlog.get_logger(__name__)
 LOOK = 2.0  # seconds between looks for what another process has put into the outbox
@@ -61,7 +61,9 @@ class Postman:
         self._looking = asyncio.create_task(self._look(), name="postman")
 
     async def stop(self) -> None:
-        tasks = [*self._rounds.values(), *([self._looking] if self._looking else [])]
+        """End what is under way. Nothing begins after it: what is said then waits for the next start."""
+        looking, self._looking = self._looking, None
+        tasks = [*self._rounds.values(), *([looking] if looking else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,6 +150,11 @@ class Postman:
             log.warning("message.refused", thread=letter.thread, key=letter.key, error=str(error))
             why, at = str(error)[:1000], self._clock()
             await self._store.write(lambda unit: unit.delivered(letter, at, why))
+        except StoreError:
+            raise
+        except Exception as error:  # a defect: it must not hold up its thread for ever
+            log.error("message.failed", thread=letter.thread, key=letter.key, exc_info=True)
+            await self._put_off(letter, pace, DeliveryFailed(f"{type(error).__name__}: {error}"))
 
     async def _put_off(self, letter: Letter, pace: _Pace, error: DeliveryFailed) -> None:
         now = self._clock()

@@ -12,17 +12,25 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import structlog
 from dbos import DBOS, DBOSConfig, SetWorkflowID, StepOptions
 
 from codespar.engine.base import Workflow, WorkflowContext
+from codespar.store.base import StoreUnavailable
 
+log = structlog.get_logger(__name__)
+FIRST, LONGEST = 0.5, 2.0  # seconds until a step is tried again whose database was away
 APPLICATION_VERSION = (
     "codespar-1"  # changes only when workflows parked under the old one can no longer be replayed
 )
 
 
 class DurableContext:
-    """A running workflow's hands: steps, waits, sleep. A step that raises is tried again for a quarter of a minute: the database may be restarting."""
+    """A running workflow's hands: steps, waits, sleep.
+
+    A step that raises is tried again for a quarter of a minute. While the store is away it is tried for as long as that lasts: a workflow that
+    gave up could not even say so, and its task would run for ever.
+    """
 
     def __init__(self, id: str) -> None:
         self._id = id
@@ -39,7 +47,7 @@ class DurableContext:
             "interval_seconds": 0.5,
             "backoff_rate": 2,
         }
-        return await DBOS.run_step_async(options, function, *arguments)
+        return await DBOS.run_step_async(options, _patiently, name, function, *arguments)
 
     async def wait(self, topic: str, seconds: float) -> Any:
         return await DBOS.recv_async(topic, timeout_seconds=seconds)
@@ -88,6 +96,17 @@ class DurableEngine:
 
     async def send(self, id: str, topic: str, message: Any, key: str) -> None:
         await DBOS.send_async(id, message, topic=topic, idempotency_key=key)
+
+
+async def _patiently(name: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    wait = FIRST
+    while True:
+        try:
+            return await function(*arguments)
+        except StoreUnavailable as error:
+            log.warning("step.store_unavailable", step=name, error=str(error), again_in=wait)
+        await asyncio.sleep(wait)
+        wait = min(LONGEST, wait * 2)
 
 
 def _decorate(name: str, workflow: Workflow) -> Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]:

@@ -32,6 +32,10 @@ class StoreError(CodesparError):
     """The root of what the store can refuse."""
 
 
+class StoreUnavailable(StoreError):
+    """The database cannot be worked with now: it is away, full or busy. Nothing was written, and the same may be done again."""
+
+
 class DatabaseTooNew(StoreError):
     """The database was written by a newer release."""
 
@@ -73,6 +77,14 @@ class Happened(Value):
     id: int
     project: str
     news: News
+
+
+class Unreadable(Value):
+    """What waits in the inbox and is nothing this release can read."""
+
+    id: int
+    project: str
+    problem: str
 
 
 class Watch(Value):
@@ -183,7 +195,7 @@ class Unit(Protocol):
         *,
         done: bool = False,
     ) -> tuple[int, bool]: ...
-    def pending(self, project: str, limit: int) -> list[Incoming | Happened]: ...
+    def pending(self, project: str, limit: int) -> list[Incoming | Happened | Unreadable]: ...
     def projects_with_pending(self) -> list[str]: ...
     def is_pending(self, incoming: int) -> bool: ...
     def finish(self, incoming: int, at: UtcDatetime, error: str | None = None) -> None: ...

@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import os
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from codespar.store import tables
 from codespar.store.address import postgresql_address
-from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, Unit
+from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, StoreUnavailable, Unit
 from codespar.store.rows import Screen
 from codespar.store.unit import SqlUnit
 
@@ -32,6 +33,20 @@ T = TypeVar("T")
 SCHEMA_REVISION = "0004"  # the newest file under migrations/versions
 GROUP = 64  # units in one commit at most
 SERVER_LOCK = 0x636F646573706172  # "codespar": the advisory lock of the one server of a PostgreSQL database
+_SQLITE_PASSES = frozenset(  # primary result codes
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+_POSTGRESQL_PASSES = frozenset({"08", "40", "53", "57", "58"})  # classes of SQLSTATE
+_READ_ONLY = "25006"  # a standby that is not yet the primary
 COUNTERS = ("ticket", "outbox", "audit")
 _LOCK = text("SELECT pg_try_advisory_lock(:key)")
 _SESSION = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
@@ -104,7 +119,7 @@ class Database:
             self._jobs.put(None)
             await asyncio.to_thread(writer.join, 10)
         if readers is not None:
-            readers.shutdown(wait=True)
+            await asyncio.to_thread(readers.shutdown)  # a read that hangs must not hold up the loop
         self._disconnect()
 
     async def write(self, work: Callable[[Unit], T]) -> T:
@@ -134,14 +149,17 @@ class Database:
 
     def _read(self, work: Callable[[Unit], T]) -> T:
         assert self._engine is not None
-        with self._engine.connect() as connection:
-            if self._sqlite:
-                connection.exec_driver_sql("BEGIN")
-            else:
-                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            answer = work(SqlUnit(connection))
-            connection.rollback()
-            return answer
+        try:
+            with self._engine.connect() as connection:
+                if self._sqlite:
+                    connection.exec_driver_sql("BEGIN")
+                else:
+                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                answer = work(SqlUnit(connection))
+                connection.rollback()
+                return answer
+        except (DBAPIError, self._driver_error) as error:
+            raise _refusal(_driven(error)) from error
 
     # the writer
 
@@ -179,7 +197,7 @@ class Database:
             connection.invalidate()
             connection.rollback()
             for job in group:
-                job.error = StoreError(f"the database did not commit: {error}")
+                job.error = StoreUnavailable(f"the database did not commit: {_first_line(_driven(error))}")
         notices = [notice for job in group if job.error is None for notice in job.notices]
         by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         for job in group:
@@ -219,13 +237,13 @@ class Database:
             job.result = job.work(unit)
             job.notices = unit.notices
         except Exception as error:  # handed to the caller, whose unit alone is rolled back
-            refused = error.orig if isinstance(error, DBAPIError) else error
+            refused = _driven(error)
             if not isinstance(refused, self._driver_error):
                 job.error = error
                 return
             if self._is_lost(connection, refused):
                 raise
-            job.error = StoreError(f"the database refused: {str(refused).splitlines()[0]}")
+            job.error = _refusal(refused)
             job.error.__cause__ = error
 
     def _is_lost(self, connection: Connection, error: Any) -> bool:
@@ -367,6 +385,32 @@ class Database:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _driven(error: BaseException) -> BaseException:
+    """The driver's own error: what SQLAlchemy puts around it quotes our SQL, and what people said."""
+    return error.orig or error if isinstance(error, DBAPIError) else error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _refusal(error: BaseException) -> StoreError:
+    """What a driver's error means to whoever wanted the work done."""
+    kind = StoreUnavailable if _passes(error) else StoreError
+    return kind(f"the database refused: {_first_line(error)}")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the database is away, full or busy, and not the statement wrong."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_PASSES
+    state = getattr(error, "sqlstate", None)
+    if state is None:  # the client's own: what it refuses to send, or a connection lost or never made
+        return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
+    return state[:2] in _POSTGRESQL_PASSES or state == _READ_ONLY
 
 
 @contextmanager

@@ -68,7 +68,12 @@ SAY = Prepared(insert(t.outbox).values(**_named(t.outbox, *_OUTBOX)))
 SAY_AGAIN = Prepared(
     update(t.outbox)
     .where(t.outbox.c.key == bindparam("row"))
-    .values(seq=bindparam("new_seq"), body=bindparam("new_body"), delivered_at=bindparam("new_delivered"))
+    .values(
+        seq=bindparam("new_seq"),
+        body=bindparam("new_body"),
+        created_at=bindparam("new_created"),
+        delivered_at=bindparam("new_delivered"),
+    )
     .returning(t.outbox.c.id)
 )
 BUMP = Prepared(

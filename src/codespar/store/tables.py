@@ -54,7 +54,7 @@ outbox = Table(
     Column("channel", String(16), nullable=False),
     Column("thread", String(300), nullable=False),
     Column("body", Text, nullable=False),
-    Column("created_at", String(32), nullable=False),
+    Column("created_at", String(32), nullable=False),  # of what it says now: an edit is as old as itself
     Column("delivered_at", String(32)),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", String(32)),

@@ -6,7 +6,7 @@ import json
 from itertools import islice
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from sqlalchemy import func, insert, select, update
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, check_transition
@@ -27,6 +27,7 @@ from codespar.store.base import (
     Outgoing,
     Project,
     StoreError,
+    Unreadable,
 )
 from codespar.store.letters import Letters
 from codespar.store.people import People
@@ -84,14 +85,9 @@ class SqlUnit(Letters, People, Watching):
         self.notices.append(Notice(kind="inbox", key=str(row[0]), project=project, body={"done": done}))
         return int(row[0]), True
 
-    def pending(self, project: str, limit: int) -> list[Incoming | Happened]:
+    def pending(self, project: str, limit: int) -> list[Incoming | Happened | Unreadable]:
         """What waits for its turn, oldest first: messages, and news of the project's code host."""
-        found: list[Incoming | Happened] = []
-        for id, name, text in q.PENDING.all(self._db, project=project, most=limit):
-            body = json.loads(text)
-            kind = Happened if "news" in body else Incoming
-            found.append(kind.model_validate({"id": id, "project": name, **body}))
-        return found
+        return [_waiting(*row) for row in q.PENDING.all(self._db, project=project, most=limit)]
 
     def projects_with_pending(self) -> list[str]:
         return [
@@ -134,7 +130,12 @@ class SqlUnit(Letters, People, Watching):
         if response.replaces is not None:
             seq = self._bump("outbox")
             changed = q.SAY_AGAIN.first(
-                self._db, row=row_key, new_seq=seq, new_body=body, new_delivered=delivered
+                self._db,
+                row=row_key,
+                new_seq=seq,
+                new_body=body,
+                new_created=stamp(at),
+                new_delivered=delivered,
             )
             if changed is not None:
                 self._announce(seq, row_key, project, thread, response, at)
@@ -488,10 +489,23 @@ class SqlUnit(Letters, People, Watching):
         head = self._db.execute(
             select(t.counters.c.value, t.counters.c.hash).where(t.counters.c.name == "audit")
         ).one()
-        rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq))
+        rows = self._db.execute(select(t.audit).order_by(t.audit.c.seq).execution_options(yield_per=1000))
         return chain.verify(
             ((row.seq, row.body, row.previous, row.hash) for row in rows), int(head[0]), str(head[1])
         )
+
+
+def _waiting(id: int, project: str, text: str) -> Incoming | Happened | Unreadable:
+    try:
+        body = json.loads(text)
+        kind = Happened if "news" in body else Incoming
+        return kind.model_validate({"id": id, "project": project, **body})
+    except ValidationError as error:
+        where = {".".join(str(part) for part in one["loc"]) for one in error.errors(include_input=False)}
+        problem = f"{error.title} does not fit at {', '.join(sorted(where)[:5])}"
+    except (ValueError, TypeError) as error:
+        problem = str(error)
+    return Unreadable(id=id, project=project, problem=problem)
 
 
 __all__ = ["SqlUnit", "stamp"]
