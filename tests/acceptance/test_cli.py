@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,6 +59,14 @@ async def test_send_prints_the_answer_and_waits_for_the_end(house: House) -> Non
     assert out.startswith('🔧 Task Agent Started\n─────────────────\nTask: "do it"\nAgent: task-')
     assert 'PR #1 opened: "feat: do it"\nFiles changed: 1 | Lines: +1 / -0' in out
     assert "\x1b" not in out, "plain when piped"
+
+
+async def test_send_waits_for_the_end_of_a_review_and_of_a_merge(house: House) -> None:
+    code, out, err = await codespar(house, "send", "review PR #1", "--wait")
+    assert (code, err) == (0, "") and "🔍 Review of PR #1 began" in out and "🔍 Reviewed: PR #1" in out
+    code, out, _ = await codespar(house, "send", "merge PR #1", "--wait", "--json")
+    titles = [answer["response"]["title"] for answer in json.loads(out)["responses"]]
+    assert code == 0 and titles == ["🔧 Merging PR #1 (merge)", "✅ PR #1 merged"]
 
 
 async def test_json_is_one_object_and_nothing_else(house: House) -> None:
@@ -132,3 +141,21 @@ async def test_doctor_says_what_a_chat_platform_lacks_and_how_its_owner_gets_in(
 async def test_version(tmp_path: Path) -> None:
     code, out, _ = await codespar(None, "version", folder=tmp_path)
     assert code == 0 and out.startswith("codespar 0.")
+
+
+async def test_who_stops_waiting_is_told_that_the_task_goes_on(house: House) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "codespar", "send", "instruct do it", "--wait"),
+        cwd=house.folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = [(await process.stdout.readline()).decode() for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    task = first[3].removeprefix("Agent: ").strip()
+    assert process.returncode == 130 and "What was begun goes on" in err.decode()
+    assert (await house.client.get(f"/api/v1/tasks/{task}"))["status"] == "running"
+    await codespar(house, "send", f"cancel {task}")

@@ -239,7 +239,7 @@ async def test_the_command_reads_a_long_log_from_its_input_and_keeps_the_first_e
     ("words", "code", "told"),
     [
         (("one", "--conclusion", "broken", "--commit", COMMIT), 2, "is none of: success, failure"),
-        (("one", "--commit", "main"), 1, "commit"),
+        (("one", "--commit", "main"), 2, "commit"),
         (("two", "--commit", COMMIT), 1, "there is no project two"),
         (("one", "--commit", COMMIT, "--log", "/nonexistent/log"), 1, "No such file"),
     ],

@@ -94,6 +94,34 @@ async def test_the_name_that_the_settings_give_a_secret_is_the_one_that_is_asked
     assert check.ok and "one.two.three" not in check.detail
 
 
+async def test_keys_tokens_and_repositories_that_the_settings_name_and_that_are_not_there_are_told(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {
+        "github": {},
+        "model": {"understanding": "openai:gpt-5", "review": "anthropic:claude-sonnet-5-5"},
+        "people": [{"name": "Ada", "role": "owner", "token_env": "CODESPAR_TOKEN_ADA"}],
+        "projects": [
+            {"name": "shop", "repository": "acme/shop"},
+            {"name": "gone", "repository": str(tmp_path / "gone.git")},
+            {"name": "here", "repository": str(repository(tmp_path / "here.git", {"a": "a\n"}))},
+        ],
+    }
+    found = await looked_at(tmp_path, None, **settings)
+    assert not found["GitHub"].ok and "CODESPAR_GITHUB_TOKEN" in found["GitHub"].detail
+    assert not found["understanding model"].ok and "OPENAI_API_KEY" in found["understanding model"].detail
+    assert not found["review model"].ok and "ANTHROPIC_API_KEY" in found["review model"].detail
+    assert "projects[1].repository" in found["repository of gone"].detail
+    assert "repository of here" not in found
+    assert not found["API token of Ada"].required and "CODESPAR_TOKEN_ADA" in found["API token of Ada"].detail
+    names = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "CODESPAR_GITHUB_TOKEN", "CODESPAR_TOKEN_ADA")
+    found = await looked_at(tmp_path, dict.fromkeys(names, "something"), **settings)
+    assert [name for name, check in found.items() if not check.ok and name != "Docker"] == [
+        "repository of gone"
+    ]
+    assert "something" not in repr(found)
+
+
 async def test_nothing_is_said_of_chat_where_no_platform_is_set_up_and_nothing_is_left_behind(
     tmp_path: Path,
 ) -> None:

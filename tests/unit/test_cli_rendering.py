@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
+from io import StringIO
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from codespar.agents import cards
 from codespar.channels.cli import clean, duration, money, one_line, progress_line, render
+from codespar.cli.demoview import View, slots
 from codespar.domain.messages import (
     Attachment,
     Block,
@@ -266,3 +268,46 @@ def test_time_spans_as_people_read_them(seconds: float, shown: str) -> None:
 )
 def test_money_as_people_read_it(micros: int, shown: str) -> None:
     assert money(micros) == shown
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_task_of_the_demo_takes_one_line_however_narrow_the_terminal_and_what_is_cut_says_so(
+    width: int,
+) -> None:
+    instruction = (
+        "add GET /api/products with filtering by maximum price and sorting by name, and tests for both"
+    )
+    running = {
+        "status": "running",
+        "id": "task-mrx0fd",
+        "phase": "running python3 -m unittest discover -s tests",
+    }
+    task = running | {"costMicros": 20_000, "instruction": instruction}
+    console = Console(width=width, file=StringIO(), legacy_windows=False)
+    console.print(slots([task]))
+    shown = console.file.getvalue() if isinstance(console.file, StringIO) else ""
+    assert len(shown.splitlines()) == 1 and "task-mrx0fd" in shown and "$0.02" in shown
+    assert "…" in shown
+
+
+def test_the_demo_lists_its_pull_requests_by_number(capsys: pytest.CaptureFixture[str]) -> None:
+    done = {
+        "state": "completed",
+        "tests": None,
+        "costUsd": 0.02,
+        "additions": 1,
+        "deletions": 0,
+        "branch": "b",
+    }
+    tasks = [
+        done | {"prNumber": number, "prTitle": f"t{number}", "filesChanged": number} for number in (2, 1)
+    ]
+    View(live=False, quiet=False).summary(
+        [*tasks, {"prNumber": None, "state": "failed", "id": "task-a"}], "/r"
+    )
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(" · ")[:2] for line in lines[:2]] == [
+        ["  #1 t1", "1 file, +1 / -0"],
+        ["  #2 t2", "2 files, +1 / -0"],
+    ]
+    assert lines[2] == "  ❌ task-a failed"

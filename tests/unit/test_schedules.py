@@ -189,7 +189,11 @@ def test_a_right_schedule_is_taken(tmp_path: Path) -> None:
         ('{name: a, cron: "* * * * *", run: kill}', "schedules[0].run", "is for people alone"),
         ('{name: a, cron: "* * * * *", run: approve PR 3}', "schedules[0].run", "is for people alone"),
         ('{name: a, cron: "* * * * *", run: status, by: eve}', "schedules[0].by", "`people` has ada"),
-        ('{name: A b, cron: "* * * * *", run: status}', "schedules[0].name", "match pattern"),
+        (
+            '{name: A b, cron: "* * * * *", run: status}',
+            "schedules[0].name",
+            "must be lower-case letters, digits and dashes",
+        ),
         ('{name: a, cron: "* * * * *"}', "schedules[0].run", "is missing"),
         ('{name: a, cron: "* * * * *", run: ""}', "schedules[0].run", "must not be empty"),
         ('{name: a, cron: "* * * * *", runs: status}', "schedules[0].runs", "did you mean `run`?"),

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -78,7 +80,7 @@ def chat(server: ServerOption = None, config: ConfigOption = None, project: Proj
 def send(
     message: Annotated[str, typer.Argument(help='What to say, such as "instruct add a health endpoint".')],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Follow the tasks this starts until they end.")
+        bool, typer.Option("--wait", help="Follow what this starts until it ends: tasks, a review, a merge.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 7200,
     json: JsonOption = False,
@@ -89,8 +91,18 @@ def send(
     """Send one message and print the answers. Ends with 0 only if nothing failed."""
     from codespar.cli.talk import send_message
 
+    if not message.strip():
+        _stop('there is nothing to send; `codespar send "help"` lists the commands', USAGE)
     where = _server(server, config)
-    ok = asyncio.run(send_message(where, message, project=project, wait=wait, timeout=timeout, as_json=json))
+    try:
+        ok = asyncio.run(
+            send_message(where, message, project=project, wait=wait, timeout=timeout, as_json=json)
+        )
+    except KeyboardInterrupt:
+        if wait:
+            told = 'no longer waiting. What was begun goes on: `codespar status` shows it, `codespar send "cancel <id>"` ends a task'
+            _stop(told, INTERRUPTED)
+        raise
     raise typer.Exit(OK if ok else FAILED)
 
 
@@ -117,6 +129,8 @@ def link(
     """Make a repository a project, and say how its news will reach the server."""
     from codespar.cli.talk import link_repository
 
+    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", name):
+        _stop(f"--name {name} must be lower-case letters, digits and dashes, 61 at most", USAGE)
     asyncio.run(link_repository(_server(server, config), repository, name, webhook, as_json=json))
 
 
@@ -180,6 +194,8 @@ def build_report(
 
     if conclusion is not None and conclusion not in CONCLUSIONS:
         _stop(f"--conclusion {conclusion} is none of: {', '.join(CONCLUSIONS)}", USAGE)
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        _stop(f"--commit {commit} is no commit's full id; `git rev-parse HEAD` prints one", USAGE)
     report = Report(
         workflow=workflow,
         commit=commit,
@@ -295,6 +311,9 @@ def main() -> None:
     """The `codespar` program."""
     from codespar.cli.client import ServerUnreachable
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal without our marks shows `?` for them
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ServerUnreachable as error:

@@ -68,7 +68,7 @@ async def _choose(client: Client, wanted: str | None) -> str:
         return names[0]
     if not names:
         raise CodesparError(
-            "no project is linked. Name one under `projects:` in codespar.yaml and start the server again."
+            "no project is linked yet: `codespar link <repository>` links one, or name it under `projects:` in codespar.yaml"
         )
     problem = "several projects are linked" if wanted is None else f"there is no project {wanted}"
     raise CodesparError(f"{problem}. Say which with --project; one of: {', '.join(names)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Refused(CodesparError):
     """The server answered with an error: its status, its code for programs, and its text for people."""
 
     def __init__(self, status: int, code: str, message: str, next_step: str = "") -> None:
-        super().__init__(f"{message}. {next_step}" if next_step else message)
+        super().__init__(f"{message}. {next_step[0].upper()}{next_step[1:]}" if next_step else message)
         self.status = status
         self.code = code
         self.next_step = next_step
@@ -224,7 +225,7 @@ class Client:
                 timeout=aiohttp.ClientTimeout(total=None, sock_read=SILENCE_SECONDS),
             ) as response:
                 if response.status != 200:
-                    raise _refusal(response.status, await response.read())
+                    raise self._refusal(response.status, await response.read())
                 async for chunk in response.content.iter_any():
                     for event in parser.feed(chunk):
                         yield event
@@ -250,7 +251,7 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
         if response.status >= 400:
-            raise _refusal(response.status, content)
+            raise self._refusal(response.status, content)
         return content
 
     def _open(self) -> aiohttp.ClientSession:
@@ -259,10 +260,33 @@ class Client:
         return self._session
 
     def _unreachable(self, error: BaseException) -> ServerUnreachable:
-        why = str(error) or type(error).__name__
         return ServerUnreachable(
-            f"no CodeSpar server answers at {self.server.url} ({why}). `codespar up` starts one; `--server` or CODESPAR_URL names another."
+            f"no CodeSpar server answers at {self.server.url} ({_why(error)}). `codespar up` starts one; `--server` or CODESPAR_URL names another."
         )
+
+    def _refusal(self, status: int, content: bytes) -> Refused:
+        """The server's own words where the answer is in its form; some other program's answer is not shown."""
+        try:
+            found = json.loads(content)
+        except ValueError:
+            found = {}
+        if isinstance(found, dict) and isinstance(error := found.get("error"), dict):
+            message = str(error.get("message", "")).rstrip(".")
+            return Refused(status, str(error.get("code", "")), message, str(error.get("next", "")))
+        if isinstance(found, dict) and found.get("why"):
+            return Refused(status, str(found.get("status", "")), str(found["why"]))
+        told = f"{self.server.url} answered with HTTP status {status}"
+        return Refused(status, "unknown", told, "If a CodeSpar server is there, its log says why")
+
+
+def _why(error: BaseException) -> str:
+    """The reason in the system's words, without those of the library around it."""
+    import ssl
+
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and (cause.errno or 0) > 0:
+        return os.strerror(cause.errno or 0)
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def _json(content: bytes, path: str) -> Json:
@@ -272,20 +296,6 @@ def _json(content: bytes, path: str) -> Json:
         found = None
     if not isinstance(found, dict):
         raise Refused(
-            200, "not_codespar", f"the answer to {path} is not JSON", "Is this address a CodeSpar server?"
+            200, "not_codespar", f"the answer to {path} is not JSON", "Is this address a CodeSpar server's?"
         )
     return found
-
-
-def _refusal(status: int, content: bytes) -> Refused:
-    """The server's own words where the answer is in its form; some other program's answer is not shown."""
-    try:
-        found = json.loads(content)
-    except ValueError:
-        found = {}
-    if isinstance(found, dict) and isinstance(error := found.get("error"), dict):
-        message = str(error.get("message", "")).rstrip(".")
-        return Refused(status, str(error.get("code", "")), message, str(error.get("next", "")))
-    if isinstance(found, dict) and found.get("why"):
-        return Refused(status, str(found.get("status", "")), str(found["why"]))
-    return Refused(status, "unknown", f"the server answered with HTTP status {status}")

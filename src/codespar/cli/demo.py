@@ -114,7 +114,7 @@ class Demo:
         if self._kept:
             self.view.line(f"The server stays up at {server.url}. Talk to it:")
             self.view.line(f"  export CODESPAR_CONFIG={self._config}")
-            self.view.line("  .venv/bin/codespar chat      (or: send, status). The next demo ends it.")
+            self.view.line(f"  {_program()} chat      (or: send, status). The next demo ends it.")
         return not problems
 
     # preparing
@@ -443,3 +443,9 @@ def isolation_problems(isolation: Json) -> list[str]:
 def _absolute(repository: str) -> str:
     path = Path(repository).expanduser()
     return str(path.resolve()) if path.exists() else repository
+
+
+def _program() -> str:
+    """How this program is called from here."""
+    path = Path(sys.executable).with_name("codespar")
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -65,7 +65,7 @@ class View:
             return
         from rich.live import Live
 
-        table = self._table(tasks)
+        table = slots(tasks)
         if self._live is None:
             self._live = Live(table, refresh_per_second=8, transient=True)
             self._live.start()
@@ -77,27 +77,10 @@ class View:
             self._live.stop()
             self._live = None
 
-    def _table(self, tasks: list[Json]) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, padding=(0, 1), show_header=False)
-        for task in tasks:
-            position = task.get("position")
-            doing = f"position {position}" if position else str(task["phase"] or task["status"])
-            table.add_row(
-                _MARKS[task["status"]],
-                Text(task["id"], style="bold"),
-                Text(one_line(doing)[:60], style="cyan"),
-                Text(money(task["costMicros"]), style="dim"),
-                Text(one_line(task["instruction"])[:50], style="dim"),
-            )
-        return table
-
     def summary(self, tasks: list[Json], repository: str) -> None:
         """The pull requests, each with its diff, its test result and its cost."""
         self.line(f"\nPull requests of {repository}:")
-        for task in tasks:
+        for task in sorted(tasks, key=lambda task: task["prNumber"] or sys.maxsize):
             if task["prNumber"] is None:
                 self.line(f"  {_MARKS[task['state']]} {task['id']} {task['state']}")
                 continue
@@ -106,7 +89,29 @@ class View:
                 "no tests" if tests is None else "tests passed" if tests["exitCode"] == 0 else "tests FAILED"
             )
             cost = money(round(task["costUsd"] * MICROS))
-            size = f"{task['filesChanged']} files, +{task['additions']} / -{task['deletions']}"
+            files = f"{task['filesChanged']} file" + ("s" if task["filesChanged"] != 1 else "")
+            size = f"{files}, +{task['additions']} / -{task['deletions']}"
             self.line(
                 f"  #{task['prNumber']} {one_line(task['prTitle'])} · {size} · {ran} · {cost} · {task['branch']}"
             )
+
+
+def slots(tasks: list[Json]) -> Table:
+    """Where every task stands: a line each, cut where the terminal is narrow."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    for fixed in (True, True, False, True, False):
+        table.add_column(no_wrap=fixed)
+    for task in tasks:
+        position = task.get("position")
+        doing = f"position {position}" if position else str(task["phase"] or task["status"])
+        table.add_row(
+            _MARKS[task["status"]],
+            Text(task["id"], style="bold"),
+            Text(one_line(doing), style="cyan", no_wrap=True, overflow="ellipsis"),
+            Text(money(task["costMicros"]), style="dim"),
+            Text(one_line(task["instruction"]), style="dim", no_wrap=True, overflow="ellipsis"),
+        )
+    return table

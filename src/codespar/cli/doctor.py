@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from codespar import __version__
 from codespar.channels.cli import clean
+from codespar.cli.checks import Check, elsewhere, github, other_models, repositories, tokens
 from codespar.cli.client import Client, Refused, Server, ServerUnreachable, locate
 from codespar.cli.talk import write, write_json
 from codespar.domain.base import CodesparError
@@ -34,17 +35,6 @@ ENGINE_SECONDS = 5.0
 RETIRES_SOON = timedelta(days=60)  # the vendor tells of it at least as long before
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `fix` is what to type, or empty when nothing is to be done."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    required: bool = True
-
-
 async def examine(config: Path | None, environment: Mapping[str, str]) -> list[Check]:
     """Everything a server needs here."""
     from codespar.config import ConfigError, Settings, load_settings
@@ -54,14 +44,20 @@ async def examine(config: Path | None, environment: Mapping[str, str]) -> list[C
         settings = load_settings(config, environment)
         checks.append(_config(config, environment, settings))
     except ConfigError as error:
-        fix = "correct the named lines; `codespar init` writes a valid file"
+        there = _path(config, environment).exists()
+        fix = "correct what is named; `codespar init --force` sets the file aside and writes a valid one"
+        fix = fix if there else "codespar init"
         checks.append(Check("configuration", False, str(error), fix))
         settings = Settings()
     checks += await _docker(settings, environment)
     checks.append(await asyncio.to_thread(_data, settings.data_dir))
     port, answers = await _port(settings)
     checks += [port, _key(settings, environment, answers)]
+    checks += other_models(settings, environment, answers)
     checks += retiring(settings.model, _path(config, environment).name, datetime.now(UTC).date())
+    checks += github(settings, environment, answers)
+    checks += await repositories(settings)
+    checks += tokens(settings, environment, answers)
     checks += await _chat(settings, config, environment, answers)
     return checks
 
@@ -316,7 +312,7 @@ async def _secrets(
         try:
             adapter = await asyncio.to_thread(platform.make, section, tools)
         except NotConnected as error:
-            told = str(error).rstrip(".") + (". The server that runs may have it" if answers else "")
+            told = elsewhere(str(error), answers)
             return Check(platform.name, False, told, _page(platform.name), required=not answers)
         await adapter.stop()
     told = "its secrets are set; whether the platform takes them shows when the server connects"

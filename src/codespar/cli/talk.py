@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,44 @@ def tasks_named(answers: list[Json]) -> list[str]:
     return list(found)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a message started: ids of tasks and of reviews, and the origins by which the ends of merges and approvals are known."""
+
+    tasks: tuple[str, ...]
+    reviews: tuple[str, ...]
+    pulls: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.reviews or self.pulls)
+
+    def concerns(self, message: Json, response: NormalizedResponse) -> bool:
+        return response.agent in (*self.tasks, *self.reviews) or self.ends(message) is not None
+
+    def ends(self, message: Json) -> str | None:
+        """The origin of the merge or approval whose end the message tells."""
+        key = str(message["key"])
+        return next((origin for origin in self.pulls if key.endswith(f"-{origin}:done")), None)
+
+
+def begun(answers: list[Json]) -> Begun:
+    """What the answers say was started."""
+    reviews, pulls = list[str](), list[str]()
+    for answer in answers:
+        response = NormalizedResponse.model_validate(answer["response"])
+        if response.tone is not Tone.PROGRESS:
+            continue
+        if response.agent is None:
+            pulls.append(str(answer["key"]).partition(":")[0])
+        elif response.agent.startswith("review-"):
+            reviews.append(response.agent)
+    return Begun(tuple(tasks_named(answers)), tuple(reviews), tuple(pulls))
+
+
 async def send_message(
     server: Server, message: str, *, project: str | None, wait: bool, timeout: float, as_json: bool
 ) -> bool:
-    """Say it, print the answers and, with `wait`, follow the tasks it started. Returns whether nothing failed."""
+    """Say it, print the answers and, with `wait`, follow what it started. Returns whether nothing failed."""
     async with Client(server) as client:
         posted = await client.say(message, project=project)
         answers: list[Json] = posted["responses"]
@@ -76,24 +111,33 @@ async def send_message(
                 show(response)
         ok = all(response.tone is not Tone.FAILURE for response in responses)
         tasks: list[Json] = []
-        if wait and (names := tasks_named(answers)):
+        if wait and (started := begun(answers)):
             cursor = max((int(answer.get("seq", 0)) for answer in answers), default=0)
-            tasks = await _follow(client, str(posted["thread"]), names, cursor, timeout, quiet=as_json)
+            tasks, news = await _follow(client, posted, started, cursor, timeout, quiet=as_json)
+            said = [NormalizedResponse.model_validate(one["response"]) for one in news]
             ok = ok and all(task["status"] == "completed" for task in tasks)
+            ok = ok and all(response.tone is not Tone.FAILURE for response in said)
+            answers += [one for one, response in zip(news, said, strict=True) if response.progress is None]
         if as_json:
             write_json({**posted, "tasks": tasks, "ok": ok})
         return ok
 
 
 async def _follow(
-    client: Client, thread: str, names: list[str], cursor: int, timeout: float, *, quiet: bool
-) -> list[Json]:
-    """Print what is said of the tasks until all have ended. Goes on over a restart of the server. Raises `CodesparError`."""
+    client: Client, posted: Json, started: Begun, cursor: int, timeout: float, *, quiet: bool
+) -> tuple[list[Json], list[Json]]:
+    """Print what is said of it until all has ended. Goes on over a restart of the server. Returns the tasks and what was said.
+
+    Raises `CodesparError`.
+    """
     deadline, outage, told = time.monotonic() + timeout, None, ""
+    said: list[Json] = []
+    open_pulls = set(started.pulls)
     while True:
         try:
-            tasks = [await client.get(f"/api/v1/tasks/{name}") for name in names]
-            news = await client.messages(thread, cursor)
+            tasks = [await client.get(f"/api/v1/tasks/{name}") for name in started.tasks]
+            agents = await client.get("/api/v1/agents", project=posted["project"]) if started.reviews else {}
+            news = await client.messages(str(posted["thread"]), cursor)
             outage = None
         except ServerUnreachable:
             outage = outage or time.monotonic()
@@ -104,21 +148,26 @@ async def _follow(
         for message in news:
             cursor = max(cursor, int(message["seq"]))
             response = NormalizedResponse.model_validate(message["response"])
-            if quiet or response.agent not in names:
+            if not started.concerns(message, response):
+                continue
+            said.append(message)
+            open_pulls.discard(started.ends(message) or "")
+            if quiet:
                 continue
             if response.progress is None:
                 show(response)
             elif (line := progress_line(response)) != told:
                 told = line
                 write(line)
-        if all(task["status"] in FINAL for task in tasks):
-            return tasks
+        live = tuple(str(agent["id"]) for agent in agents.get("agents", ()))
+        left = [f"{task['id']} ({task['status']})" for task in tasks if task["status"] not in FINAL]
+        left += [name for name in started.reviews if any(agent.startswith(name) for agent in live)]
+        left += ["what was asked of the pull request"] * len(open_pulls)
+        if not left:
+            return tasks, said
         if time.monotonic() > deadline:
-            left = ", ".join(
-                f"{task['id']} ({task['status']})" for task in tasks if task["status"] not in FINAL
-            )
             raise CodesparError(
-                f"after {timeout:.0f} s these have not ended: {left}. They go on; `codespar status` shows them."
+                f"after {timeout:.0f} s these have not ended: {', '.join(left)}. They go on; `codespar status` shows them."
             )
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -135,7 +184,11 @@ async def link_repository(
         linked = await client.post("/api/v1/projects", {"name": chosen, "repository": meant})
         done = None
         if webhook is not None:
-            done = (await client.post(f"/api/v1/projects/{chosen}/webhook", {"url": webhook}))["done"]
+            try:
+                done = (await client.post(f"/api/v1/projects/{chosen}/webhook", {"url": webhook}))["done"]
+            except CodesparError as error:
+                told = f"{chosen} is linked, but no webhook was registered: {error}"
+                raise CodesparError(f"{told.rstrip('.')}. News until then: {linked['watched']}") from error
     if as_json:
         write_json(linked | {"webhook": done})
         return

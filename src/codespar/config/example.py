@@ -15,6 +15,8 @@ model:
   name: claude-sonnet-5-5
   base_url: https://api.anthropic.com
   api_key_env: ANTHROPIC_API_KEY # the variable that holds the key, never the key
+  # understanding: anthropic:claude-haiku-5-5   # plain language becomes commands; left out: commands alone
+  # review: anthropic:claude-sonnet-5-5         # reads pull requests; left out: analysers alone
 
 # sandbox:
 #   docker_host: unix:///var/run/docker.sock   # default: DOCKER_HOST, else the local socket
@@ -98,10 +100,11 @@ model:
 #     token_env: CODESPAR_TOKEN_ADA
 #     identities:                # her own ids on chat platforms; or she links them herself by a one-time code
 #       slack: T024BE7LD:U023BECGF
+#       github: "583231"         # the account's number, never its name
 
 # projects:
 #   - name: shop
-#     repository: /srv/git/shop.git   # a path or a URL that git understands
+#     repository: /srv/git/shop.git   # a path, a URL that git understands, or owner/name at GitHub
 #     alias: [sh]
 #     autonomy: L1
 #     max_concurrent_tasks: 3

@@ -289,6 +289,7 @@ def _told(item: Any) -> str:
         "path_type": "must be a path",
         "string_too_short": "must not be empty",
         "finite_number": "must be a finite number",
+        "string_pattern_mismatch": _form(str(context.get("pattern"))),
         "greater_than_equal": f"must be at least {context.get('ge')}",
         "greater_than": f"must be more than {context.get('gt')}",
         "less_than_equal": f"must be at most {context.get('le')}",
@@ -296,3 +297,13 @@ def _told(item: Any) -> str:
         "enum": f"must be one of {str(context.get('expected', '')).replace(' or ', ', ')}",
     }
     return wanted.get(kind, str(item["msg"]))
+
+
+def _form(pattern: str) -> str:
+    """What text of that pattern must be: names, which are nearly all of them, in words."""
+    name = re.fullmatch(r"\^\[a-z0-9\]\[a-z0-9-\]\{0,(\d+)\}\$", pattern)
+    if name is None:
+        return f"must match `{pattern}`"
+    return (
+        f"must be lower-case letters, digits and dashes, {int(name[1]) + 1} at most, and begin with no dash"
+    )

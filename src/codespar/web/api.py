@@ -24,6 +24,7 @@ from codespar.domain.base import Value
 from codespar.domain.messages import Channel
 from codespar.domain.people import Permission, Person
 from codespar.forges.base import PullRequest, PullState
+from codespar.store.base import Notice
 from codespar.web.base import ApiError, House
 from codespar.web.builds import PostedRun, take_build
 from codespar.web.edge import (
@@ -194,7 +195,9 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
         """Say how a run of a continuous integration stands. Only a project of the embedded forge is told so (409): another host knows its own."""
         project = chosen(name)
         needs(caller, Permission.INSTRUCT_AGENT, project)
-        return JSONResponse(await take_build(house.forge(project), posted, clock()), 201)
+        taken = await take_build(house.forge(project), posted, clock())
+        house.bus.publish([Notice(kind="published", key=posted.id, project=project)])  # it is looked at now
+        return JSONResponse(taken, 201)
 
     @app.get("/api/v1/agents", tags=["projects"])
     async def agents(caller: Caller, project: str | None = None, ended: bool = False) -> JSONResponse:
