@@ -7,10 +7,9 @@ import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiogram.types import Message
 from structlog.testing import capture_logs
 
 from codespar.channels.base import (
@@ -24,13 +23,15 @@ from codespar.channels.base import (
     MessageGone,
     NotConnected,
 )
-from codespar.channels.telegram.adapter import TelegramChannel
 from codespar.channels.telegram.questions import asked
 from codespar.channels.telegram.sent import SentMessages
 from codespar.channels.telegram.settings import TelegramSettings
 from codespar.domain.messages import Action, Block, NormalizedResponse
 from codespar.domain.tasks import Thread
 from support.platforms.telegram import BOT, FORUM, ROOM, SECRET, TOKEN, TOPIC, USERNAME, FakeTelegram, Refused
+
+if TYPE_CHECKING:  # its library takes seconds to load, and every process of a test run collects this file
+    from codespar.channels.telegram.adapter import TelegramChannel
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 WEBHOOK = "https://codespar.example.com/channels/telegram/webhook"
@@ -68,12 +69,14 @@ class Ear:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110 - the other side is a socket
             await asyncio.sleep(0.01)
 
 
 def channel(fake: FakeTelegram, folder: Path, **environment: str) -> TelegramChannel:
+    from codespar.channels.telegram.adapter import TelegramChannel
+
     tools = ChannelTools(lambda: AT, {**fake.environment, **environment}, folder / "telegram")
     return TelegramChannel(TelegramSettings.model_validate(fake.settings), tools)
 
@@ -333,6 +336,8 @@ async def test_only_who_pressed_may_answer_and_a_restart_in_between_changes_noth
 async def test_a_question_that_somebody_else_wrote_asks_nothing(
     fake: FakeTelegram, ear: Ear, bot: TelegramChannel
 ) -> None:
+    from aiogram.types import Message
+
     text = "Why?\nkill"
     forged = [{"type": "pre", "offset": 5, "length": 4, "language": "answer-1001"}]
     message = fake._add(1001, fake.user("marcus") | {"is_bot": True}, text, forged, None, None)

@@ -20,7 +20,7 @@ from codespar.domain.messages import NormalizedResponse
 from codespar.scripted.script import Choose
 from codespar.scripted.server import ScriptedModel
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0  # only waited for where the machine is busy; one that ended is noticed at once
 FINAL = ("completed", "failed", "cancelled")
 
 
@@ -67,7 +67,12 @@ class House:
     async def __aenter__(self) -> House:
         await self.model.start()
         self.write_config()
-        await self.up()
+        try:
+            await self.up()
+        except BaseException:  # a server that is not ready in time would live on
+            await self.kill()
+            await self.model.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
