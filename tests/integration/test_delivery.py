@@ -222,7 +222,8 @@ async def test_a_restart_in_the_middle_loses_and_doubles_nothing(post: Post) -> 
     await post.rest()
     await asyncio.sleep(0.3)  # a send under way when the postman stopped has arrived or not by now
     post.work()
-    await post.until(lambda: post.times("message 3"), 30)
+    # Discord's library counts a send that was cancelled as one more for half a minute
+    await post.until(lambda: post.times("message 3"), 60)
     counts = [post.times(f"message {number}") for number in range(4)]
     if post.adapter.capabilities.resend == "safe":
         assert counts == [1, 1, 1, 1]

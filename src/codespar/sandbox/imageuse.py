@@ -8,10 +8,12 @@ container has.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -48,7 +50,8 @@ async def mark(docker: Docker, image: str) -> bool:
     from aiodocker import DockerError
 
     try:
-        await docker.images.tag(image, MARK, tag=f"{_short(image)}-{datetime.now(UTC):%Y%m%d}")
+        async with _one_by_one(docker):
+            await docker.images.tag(image, MARK, tag=f"{_short(image)}-{datetime.now(UTC):%Y%m%d}")
     except DockerError as error:
         if error.status == 404 or LOST.match(error.message):
             return False
@@ -56,6 +59,14 @@ async def mark(docker: Docker, image: str) -> bool:
             raise no_engine("its address", error) from error
         raise ImageMissing(f"the engine does not mark {image} as used: {error}") from error
     return True
+
+
+_guards: WeakKeyDictionary[Docker, asyncio.Lock] = WeakKeyDictionary()
+
+
+def _one_by_one(docker: Docker) -> asyncio.Lock:
+    """Marking and removing do not meet: the engine gives an image a name while it takes away its last one, and removes it all the same."""
+    return _guards.setdefault(docker, asyncio.Lock())
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,11 @@ async def remove_unused(engine: EngineClient, before: datetime, keep: Collection
 
 async def remove_one(docker: Docker, image: Listed, before: datetime) -> set[str]:
     """The ids of what went with it: itself and the nameless images that only it stood on; nothing where it turned out to be in use."""
+    async with _one_by_one(docker):
+        return await _remove(docker, image, before)
+
+
+async def _remove(docker: Docker, image: Listed, before: datetime) -> set[str]:
     from aiodocker import DockerError
 
     try:
