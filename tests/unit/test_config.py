@@ -23,6 +23,7 @@ from codespar.config import (
     parse_repository_config,
 )
 from codespar.config.limits import LIMIT_FIELDS
+from codespar.config.rules import ANALYSERS
 from codespar.config.schema import published_schemas, repository_schema, settings_schema
 from codespar.config.units import duration, level, money, size
 from codespar.domain.tasks import MICROS, Limits
@@ -402,6 +403,9 @@ BAD_REPOSITORY = [
     ("review:\n  ignores: [a]", "2: review.ignores", "unknown key; did you mean `ignore`?"),
     ("review:\n  request_changes_from: huge", "2: review.request_changes_from", "critical"),
     ("review:\n  analysers:\n    - name: Lint\n      command: x", "3: review.analysers[0].name", "lower-case letters, digits and dashes, 31 at most"),
+    ("review:\n  analysers:\n    - {name: model, command: x}", "3: review.analysers[0].name", "`model` are CodeSpar's own; choose another name, such as `own-model`"),
+    ("review:\n  analysers:\n    - {name: advisories, command: x}", "3: review.analysers[0].name", "CodeSpar's own"),
+    ("review:\n  analysers:\n    - {name: ruff, command: x}", "3: review.analysers[0].name", "(`review.without: [ruff]` leaves ours out)"),
     ("review:\n  analysers:\n    - name: lint", "3: review.analysers[0].command", "is missing"),
     ("deploy: {}", "1: deploy", "is not available in this release"),
     ("health: {}", "1: health", "is not available in this release"),
@@ -421,6 +425,12 @@ BAD_REPOSITORY = [
     (f"limits:\n  tmp: {'9' * 400}t", "2: limits.tmp", "must be a size"),
     ("blocked_paths: '*.pem'", "1: blocked_paths", "must be a list"),
 ]  # fmt: skip
+
+
+def test_no_analyser_of_a_repository_has_the_name_of_a_built_in_one() -> None:
+    from codespar.sandbox.analysers import OURS
+
+    assert tuple(one.name for one in OURS) == ANALYSERS
 
 
 @pytest.mark.parametrize(("text", "where", "told"), BAD_REPOSITORY, ids=[row[1] for row in BAD_REPOSITORY])

@@ -1,4 +1,4 @@
-"""What nobody needs any more is removed: unused container images, old attachments, the folders of what has ended.
+"""What nobody needs any more is removed: unused container images, old attachments, the folders of what has ended, old messages.
 
 It works at start, when the task image is ready, and once a day. It must never remove what an open task, a running review, a pending approval
 or a container needs, never follow a link, and never remove anything outside the data folder. What cannot be removed is logged and stays.
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 EVERY = 86400.0  # seconds
 AT_ONCE = 50  # folders that one transaction puts aside
 ENTRIES = 2000  # that one step in a thread removes
+ROWS = 1000  # that one transaction looks at and removes: others wait for it
 TRASH = "trash"
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 _OWN = {"tasks": re.compile(r"task-[0-9a-z]+"), "reviews": re.compile(r"review-[0-9a-z]+")}
@@ -85,7 +86,12 @@ class Housekeeping:
 
     async def tidy(self) -> None:
         """Remove what it is time for."""
-        parts = {"images": self._images, "attachments": self._attachments, "folders": self._folders}
+        parts = {
+            "images": self._images,
+            "attachments": self._attachments,
+            "folders": self._folders,
+            "messages": self._messages,
+        }
         for what, part in parts.items():
             after: float | str = getattr(self._settings, what)
             if isinstance(after, str):
@@ -129,6 +135,21 @@ class Housekeeping:
             freed += some_freed
             if done:
                 return put_aside, freed
+
+    async def _messages(self, before: datetime) -> tuple[int, int]:
+        """Their room in the database's files is used again; the files stay as large as they are."""
+        removed = 0
+        for what in ("inbox", "announcements"):
+            place: int | None = 0
+            while place is not None:
+                over, place = await self._store.read(
+                    lambda unit, what=what, place=place: unit.outlived(what, before, place or 0, ROWS)
+                )
+                if over:
+                    removed += await self._store.write(
+                        lambda unit, what=what, over=over: unit.let_go(what, over, before)
+                    )
+        return removed, 0
 
     def _put_aside(self, unit: Unit, kind: str, names: Sequence[str], before: datetime) -> int:
         (self._folder / TRASH).mkdir(mode=0o700, exist_ok=True)

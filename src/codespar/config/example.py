@@ -78,6 +78,7 @@ model:
 #   images: 14d                  # of containers, since their last use
 #   attachments: 30d
 #   folders: 14d                 # of tasks and reviews that have ended
+#   messages: 90d                # that were dealt with; at least 30d
 
 # channels:                      # the chat platforms; each one's page is in docs/channels/
 #   slack: {}                    # tokens from CODESPAR_SLACK_BOT_TOKEN and CODESPAR_SLACK_APP_TOKEN

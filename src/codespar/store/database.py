@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DBAPIError
 
 from codespar.store import tables
-from codespar.store.address import postgresql_address
+from codespar.store.address import postgresql_address, watching
 from codespar.store.base import DatabaseInUse, DatabaseTooNew, Notice, StoreError, StoreUnavailable, Unit
 from codespar.store.rows import Screen
 from codespar.store.unit import SqlUnit
@@ -262,7 +262,8 @@ class Database:
     def _make_engine(self) -> Engine:
         if not self._sqlite:
             tables.for_postgresql()
-            return create_engine(postgresql_address(self.url), pool_size=10, pool_pre_ping=True)
+            address = postgresql_address(self.url)
+            return create_engine(address, connect_args=watching(address), pool_size=10, pool_pre_ping=True)
         engine = create_engine(self.url, connect_args={"check_same_thread": False})
 
         def configure(connection: Any, _record: Any) -> None:
@@ -291,7 +292,7 @@ class Database:
         except DBAPIError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
             advice = (
-                "If the file is damaged, stop here and restore it from a backup; otherwise check its rights."
+                "If the file is damaged, stop here and restore it from a backup; otherwise check its rights and the room on its disk."
                 if self._sqlite
                 else "Check `database_url`, that the server runs, and that the user may create tables there."
             )

@@ -9,14 +9,14 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
-from codespar.store.address import NAME_BYTES, postgresql_address
+from codespar.store.address import NAME_BYTES, postgresql_address, watched
 from codespar.store.base import StoreError
 
 SUFFIX = "_engine"
 
 
 async def engine_database(url: str) -> str:
-    """The URL of `<our database>_engine`, created when it is not there. Raises `StoreError`."""
+    """The URL of `<our database>_engine`, created when it is not there; a host that vanishes is noticed. Raises `StoreError`."""
     return await asyncio.to_thread(_engine_database, url)
 
 
@@ -29,7 +29,7 @@ def _engine_database(url: str) -> str:
             f" Give our own database a name of at most {NAME_BYTES - len(SUFFIX)}."
         )
     try:
-        with psycopg.connect(_plain(ours), autocommit=True) as connection:
+        with psycopg.connect(_plain(watched(ours)), autocommit=True) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
             if found is None:
                 # another server may have been faster
@@ -45,7 +45,7 @@ def _engine_database(url: str) -> str:
             f"the database {ours.render_as_string(hide_password=True)} cannot be opened: {str(error).strip()}."
             " Check `database_url` and that the server runs."
         ) from error
-    return ours.set(database=name).render_as_string(hide_password=False)
+    return watched(ours).set(database=name).render_as_string(hide_password=False)
 
 
 def _plain(url: URL) -> str:

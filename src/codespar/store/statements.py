@@ -82,6 +82,7 @@ BUMP = Prepared(
     .values(value=t.counters.c.value + literal_column("1"))
     .returning(t.counters.c.value, t.counters.c.hash)
 )
+COUNTER = Prepared(select(t.counters.c.value).where(t.counters.c.name == bindparam("counter")))
 PROJECT = Prepared(select(t.projects).where(t.projects.c.name == bindparam("name")))
 AGENT = Prepared(select(t.agents).where(t.agents.c.id == bindparam("id")))
 TASK = Prepared(select(t.tasks.c.body).where(t.tasks.c.id == bindparam("id")))

@@ -17,6 +17,7 @@ from codespar.domain.tasks import Task, Thread
 from codespar.store import audit as chain
 from codespar.store import statements as q
 from codespar.store import tables as t
+from codespar.store.ageing import Outliving
 from codespar.store.base import (
     PULLED,
     Agent,
@@ -35,7 +36,7 @@ from codespar.store.rows import stamp, time_of
 from codespar.store.watching import Watching
 
 
-class SqlUnit(Letters, People, Watching):
+class SqlUnit(Letters, People, Watching, Outliving):
     """One transaction's work. Collects the notices of what it changed."""
 
     def said(self, since: int = 0) -> list[Outgoing]:
@@ -67,8 +68,11 @@ class SqlUnit(Letters, People, Watching):
     ) -> tuple[int, bool]:
         """Keep a delivery; a repeat returns the first one's id and False. `body` is JSON, or its text as it came.
 
-        With `done` there is no turn to be taken over it.
+        With `done` there is no turn to be taken over it. A message so old that it may have been here and was forgotten counts as a repeat,
+        of the id 0: who has recorded what was signed cannot have it carried out again.
         """
+        if isinstance(body, dict) and "message" in body and self._is_forgotten(at):
+            return 0, False
         row = q.ACCEPT.first(
             self._db,
             source=source,
