@@ -103,6 +103,21 @@ async def test_announcements_wait_for_their_place_and_are_told_once(store: Datab
     assert told == [AT, AT + timedelta(seconds=1)], "one entry a message"
 
 
+async def test_an_announcement_that_is_withdrawn_was_never_told(store: Database) -> None:
+    def announce(unit: Unit) -> None:
+        for key in ("a", "b"):
+            card = NormalizedResponse(title=key)
+            unit.announce("shop", THREAD.key, key, AlertKind.BUILDS, False, card, AT)
+
+    await store.write(announce)
+    waiting = await store.read(lambda unit: unit.announcements(THREAD.key, 10))
+    await store.write(lambda unit: unit.withdraw(waiting[:1]))
+    await store.write(lambda unit: unit.withdraw([]))
+    left = await store.read(lambda unit: unit.announcements(THREAD.key, 10))
+    assert [one.response.title for one in left] == ["b"]
+    assert await store.read(lambda unit: unit.told_at(THREAD.key, AT)) == []
+
+
 async def test_a_person_is_found_by_any_of_their_ids(store: Database) -> None:
     def write(unit: Unit) -> None:
         unit.save_member(ADA, "file")

@@ -18,6 +18,7 @@ from codespar.domain.approvals import (
     VoteResult,
     default_quorum,
     expire,
+    first_told,
     new_approval,
     vote,
 )
@@ -224,6 +225,20 @@ def test_expiry_is_the_same_moment_in_every_time_zone() -> None:
     elsewhere = asked.expires_at.astimezone(timezone(timedelta(hours=-9)))
     assert not cast(asked, ADA, at=elsewhere).accepted
     assert cast(asked, ADA, at=elsewhere - timedelta(seconds=1)).accepted
+
+
+def test_what_no_place_was_told_of_does_not_expire_and_its_whole_time_runs_from_the_first_place() -> None:
+    untold, later = pending().evolve(untold=True), NOW + timedelta(hours=6)
+    assert expire(untold, later) == untold and vote(untold, ADA, YES, "cli", later, SHOWN).decided
+    told = first_told(untold, later)
+    assert (told.untold, told.expires_at) == (False, later + timedelta(hours=1))
+    assert first_told(told, later + timedelta(minutes=30)) == told, "the second place changes nothing"
+    assert expire(told, told.expires_at).state is ApprovalState.EXPIRED
+
+
+def test_what_is_told_at_once_has_the_time_it_was_made_with() -> None:
+    untold = pending().evolve(untold=True)
+    assert first_told(untold, NOW + timedelta(seconds=30)) == untold.evolve(untold=False)
 
 
 def test_only_what_still_waits_expires() -> None:

@@ -264,6 +264,32 @@ def test_the_moment_a_limit_frees_in_quiet_hours_is_their_end() -> None:
     assert plan.next_at == utc("2026-06-11T08:00")
 
 
+def card(id: int, at: datetime = NOON) -> Announcement:
+    return news(id, at, response=NormalizedResponse(title=f"Approval {id}", replaces=f"sg-{id}:at:1"))
+
+
+def test_a_card_is_not_gathered_and_goes_alone_at_once_by_day() -> None:
+    plan = due([news(1), card(2), card(3)], [], rules(), "slack", NOON)
+    assert ids(plan.messages) == [[2], [3]] and plan.next_at == NOON + 5 * MINUTE
+
+
+def test_cards_wait_for_the_end_of_quiet_hours_and_go_after_the_rest() -> None:
+    night = utc("2026-06-10T23:00")
+    waiting = [card(1, night), news(2, night)]
+    plan = due(waiting, [], rules(quiet=NIGHT), "slack", night)
+    assert plan.messages == () and plan.next_at == utc("2026-06-11T08:00")
+    assert ids(due(waiting, [], rules(quiet=NIGHT), "slack", utc("2026-06-11T08:00")).messages) == [[2], [1]]
+
+
+def test_each_card_needs_a_place_under_the_limit_of_the_hour() -> None:
+    sent = [NOON - 20 * MINUTE]
+    waiting = [card(1), card(2), card(3), news(4, NOON - HOUR)]
+    plan = due(waiting, sent, rules(per_hour=3), "slack", NOON)
+    assert ids(plan.messages) == [[4], [1]] and plan.next_at == NOON + 40 * MINUTE
+    plan = due(waiting[:3], sent, rules(per_hour=1), "slack", NOON)
+    assert plan.messages == () and plan.next_at == NOON + 40 * MINUTE
+
+
 @pytest.mark.parametrize("channel", ["cli", "web"])
 def test_whoever_reads_for_themselves_is_never_limited_batched_or_silenced(channel: str) -> None:
     night = utc("2026-06-10T23:00")

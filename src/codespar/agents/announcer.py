@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from codespar.agents import requests
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind, Place, Plan, Rules, digest, due, told_key
 from codespar.domain.tasks import Thread
@@ -105,11 +106,17 @@ class Announcer:
         thread = Thread.of(place)
 
         def write(unit: Unit) -> Plan:
-            waiting = unit.announcements(place, MOST)
+            found = unit.announcements(place, MOST)
+            moot = {one.id: one for one in found if requests.is_moot(unit, one, now)}
+            unit.withdraw([*moot.values()])
+            waiting = [one for one in found if one.id not in moot]
             plan = due(waiting, unit.told_at(place, now - HOUR), self._rules, thread.channel, now)
             for number, batch in enumerate(plan.messages):
                 at = now + timedelta(microseconds=number)  # told apart, so that each counts under the limit
                 unit.tell(batch, at)
+                if batch[0].card is not None:
+                    requests.tell_card(unit, batch[0], now)
+                    continue
                 card = digest(batch, self._rules.local)
                 unit.say(batch[0].project, thread, told_key(batch[0].id), card, now)
             return plan

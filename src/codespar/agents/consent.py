@@ -34,7 +34,7 @@ from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
 from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Person, may
 from codespar.domain.tasks import Thread
-from codespar.store.base import Unit
+from codespar.store.base import PULLED, Unit
 
 Authorize = Callable[
     [Turn, Person, Approval], Decision
@@ -118,7 +118,8 @@ def suggest(
 ) -> Approval | None:
     """What the agent proposes by itself, with one tap: whoever says yes gives the command, with their own rights.
 
-    It is asked in every place of the project that takes `kind`; None where the decision is another than to propose it, and where the same was
+    It is asked in every place of the project that takes `kind`, as soon as the rules for what is told unasked let it; what no place was told
+    of yet makes room for the next suggestion of the same command. None where the decision is another than to propose it, and where the same was
     suggested before.
     `facts` are what was read for it, and it is void when they have changed since; not `bound`, it is not, and is done on what is there then.
     """
@@ -148,11 +149,17 @@ def suggest(
             shown=shown,
             places=places,
             bound=bound,
+            untold=any(place.channel not in PULLED for place in places),
         ),
         same=lambda one: one.requester == agent and one.shown_digest == shown_digest,
     )
     if known:
         return None
+    for older in unit.approvals(project, ApprovalState.PENDING.value, limit=1000):
+        if older.untold and older.requester == agent and older.command == command and not older.votes:
+            void = older.evolve(state=ApprovalState.VOID)
+            unit.save_approval(void)
+            tell(unit, void, now)
     unit.save_approval(approval)
     unit.record(
         at=now,
@@ -164,7 +171,11 @@ def suggest(
     )
     for place, thread in enumerate(approval.places):
         card = cards.approval_request(approval, agent, {}, why)
-        unit.say(project, thread, card_key(approval, place), card, now)
+        key = card_key(approval, place)
+        if thread.channel in PULLED:  # no rule applies there
+            unit.say(project, thread, key, card, now)
+        else:
+            unit.announce(project, thread.key, key, kind, False, card.evolve(replaces=key), now)
     return approval
 
 
@@ -183,7 +194,7 @@ def pending(unit: Unit, project: str, now: datetime, person: Person) -> list[App
     """The approvals that wait for the person's yes: of the project, or of all where none is meant. Where none does, those that wait for
     others, so that they are told why theirs does not count."""
     waiting = unit.approvals(project or None, ApprovalState.PENDING.value)
-    found = [one for one in waiting if now < one.expires_at and may(person.role, one.permission)]
+    found = [one for one in waiting if not one.over(now) and may(person.role, one.permission)]
     return [one for one in found if _yes_counts(one, person)] or found
 
 
@@ -286,7 +297,7 @@ def _end(turn: Turn, approval: Approval, state: ApprovalState) -> None:
 def overdue(unit: Unit, now: datetime) -> list[Approval]:
     """The approvals nobody decided in time. Questions of tasks end with their task's own wait."""
     waiting = unit.approvals(None, ApprovalState.PENDING.value, limit=1000)
-    return [one for one in waiting if one.command is not None and now >= one.expires_at]
+    return [one for one in waiting if one.command is not None and one.over(now)]
 
 
 def expire_due(unit: Unit, now: datetime) -> list[str]:

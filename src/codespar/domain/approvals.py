@@ -81,6 +81,7 @@ class Approval(Value):
     thread: Thread
     created_at: UtcDatetime
     expires_at: UtcDatetime
+    untold: bool = False  # no place that may be disturbed was told yet: until then its time does not run
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -91,6 +92,10 @@ class Approval(Value):
         if self.expires_at <= self.created_at:
             raise ValueError(f"{self.token} would expire before it is asked")
         return self
+
+    def over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return not self.untold and now >= self.expires_at
 
     @property
     def approvers(self) -> frozenset[str]:
@@ -103,6 +108,7 @@ class Approval(Value):
         )
 
 
+AT_ONCE = timedelta(minutes=1)  # what is told within it was not held back
 DEFAULT_QUORUM: Mapping[ApprovalKind, int] = MappingProxyType(dict.fromkeys(ApprovalKind, 1))
 PRODUCTION_QUORUM = 2  # of a deploy to production
 DEFAULT_EXPIRY: Mapping[Risk, timedelta] = MappingProxyType(
@@ -146,6 +152,7 @@ def new_approval(
     shown: tuple[FieldLine, ...] = (),
     places: tuple[Thread, ...] = (),
     bound: bool = True,
+    untold: bool = False,
 ) -> Approval:
     """A pending approval whose token follows from `seed`, so that asking again after a crash asks under the same token.
 
@@ -171,12 +178,23 @@ def new_approval(
         thread=thread,
         created_at=now,
         expires_at=now + expires_in,
+        untold=untold,
+    )
+
+
+def first_told(approval: Approval, now: datetime) -> Approval:
+    """The approval once a place was told of it at `now`: the time to answer it runs from then, where it was held back."""
+    if not approval.untold:
+        return approval
+    late = now - approval.created_at
+    return approval.evolve(
+        untold=False, expires_at=approval.expires_at + late if late > AT_ONCE else approval.expires_at
     )
 
 
 def expire(approval: Approval, now: datetime) -> Approval:
     """The approval as it is at `now`: expired when it still waits and its time is over, else unchanged."""
-    if approval.state is ApprovalState.PENDING and now >= approval.expires_at:
+    if approval.state is ApprovalState.PENDING and approval.over(now):
         return approval.evolve(state=ApprovalState.EXPIRED)
     return approval
 
@@ -203,7 +221,7 @@ def vote(
 
     if approval.state is not ApprovalState.PENDING:
         return refuse(f"{token} is {approval.state} already; nothing is changed by this vote")
-    if now >= approval.expires_at:
+    if approval.over(now):
         return refuse(f"{token} expired at {approval.expires_at:%Y-%m-%d %H:%M} UTC; ask for it again")
     if not may(person.role, allowed):
         able = ", ".join(who_could(allowed))

@@ -170,6 +170,11 @@ class Announcement(Value):
     created_at: UtcDatetime
     standing: bool = False  # told alone: something else may be put in its place later
 
+    @property
+    def card(self) -> str | None:
+        """The outbox key under which it is told, where it is a message of its own that is not gathered: a request for approval."""
+        return self.response.replaces
+
 
 def told_key(announcement: int) -> str:
     """The outbox key of the message by which an announcement was told; of several at once, the first of them."""
@@ -193,7 +198,8 @@ def due(
     """What of `waiting`, all of one place on `channel`, is told at `now`.
 
     `sent_at` has the time of every unasked message the place was sent in the last hour, critical or not; older ones do not matter.
-    Critical ones go at once, each alone, and so do standing ones when the others go. The others are gathered until `batch_seconds` after the oldest of them, the end of quiet hours
+    Critical ones go at once, each alone, and so do standing ones when the others go. Cards are not gathered: each goes alone as soon as it is
+    not quiet and a place under the limit is free, after the others. The others are gathered until `batch_seconds` after the oldest of them, the end of quiet hours
     and a free place under the limit of the hour, whichever is last, and go as one. Raises ValueError for announcements of several places.
     """
     if len({one.place for one in waiting}) > 1:
@@ -203,22 +209,30 @@ def due(
     if channel in rules.pulled:
         return Plan(messages=tuple((one,) for one in ordered))
     alone = tuple((one,) for one in ordered if one.critical)
-    gathered = tuple(one for one in ordered if not one.critical)
-    if not gathered:
-        return Plan(messages=alone)
-    told = [*sent_at, *(now for _ in alone)]
-    opens = max(
-        now,
-        min(one.created_at for one in gathered) + timedelta(seconds=rules.batch_seconds),
-        _free_at(told, rules.limit(channel), now),
-    )
-    if rules.quiet is not None:
-        opens = rules.quiet.ends(opens, rules.local)
-    if opens > now:
-        return Plan(messages=alone, next_at=opens)
-    standing = tuple((one,) for one in gathered if one.standing)
-    rest = tuple(one for one in gathered if not one.standing)
-    return Plan(messages=(*alone, *standing, *((rest,) if rest else ())))
+    gathered = tuple(one for one in ordered if not one.critical and one.card is None)
+    messages = [*alone]
+    later: list[datetime] = []
+
+    def opens(earliest: datetime) -> datetime:
+        told = [*sent_at, *(now for _ in messages)]
+        free = max(now, earliest, _free_at(told, rules.limit(channel), now))
+        return free if rules.quiet is None else rules.quiet.ends(free, rules.local)
+
+    if gathered:
+        at = opens(min(one.created_at for one in gathered) + timedelta(seconds=rules.batch_seconds))
+        if at > now:
+            later.append(at)
+        else:
+            messages += [(one,) for one in gathered if one.standing]
+            rest = tuple(one for one in gathered if not one.standing)
+            messages += [rest] if rest else []
+    for card in (one for one in ordered if not one.critical and one.card is not None):
+        at = opens(now)
+        if at > now:
+            later.append(at)
+            break
+        messages.append((card,))
+    return Plan(messages=tuple(messages), next_at=min(later, default=None))
 
 
 def _free_at(told: Sequence[datetime], limit: int, now: datetime) -> datetime:

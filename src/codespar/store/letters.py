@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, delete, select, update
 
 from codespar.domain.messages import NormalizedResponse, UtcDatetime
 from codespar.domain.notifications import AlertKind, Announcement
@@ -121,6 +121,12 @@ class Letters(Rows):
             )
             for row in rows
         ]
+
+    def withdraw(self, announcements: Sequence[Announcement]) -> None:
+        """Let go of what is not to be told any more."""
+        if announcements:
+            ids = [one.id for one in announcements]
+            self._db.execute(delete(t.announcements).where(t.announcements.c.id.in_(ids)))
 
     def places_waiting(self) -> list[str]:
         """The places that have something to be told."""
