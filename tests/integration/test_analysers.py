@@ -378,6 +378,27 @@ async def test_links_and_large_files_of_the_change_are_not_looked_at(bench: Benc
     assert report.problem == "" and [one.path for one in report.head] == ["a.txt"]
 
 
+async def test_each_analyser_names_the_files_it_was_to_look_at_and_did_not_for_their_size(
+    bench: Bench,
+) -> None:
+    large = "# " + "x" * 80 + "\n"
+    after: dict[str, str | None] = {
+        "big, 100%.py": large * 20_000,
+        "notes.txt": large * 20_000,
+        "image.bin": "\0" + large * 20_000,
+        "just.py": NEW + large * 12_500,  # beyond a million bytes, and under 1 MiB
+    }
+    reports = await bench.reports(bench.order({"big, 100%.py": "x = 1\n"}, after))
+    assert {name: (report.problem, report.unlooked) for name, report in reports.items()} == {
+        "ruff": ("", {"big, 100%.py": "has 1.6 MiB"}),
+        "bandit": ("", {"big, 100%.py": "has 1.6 MiB"}),
+        "semgrep": ("", {"big, 100%.py": "has 1.6 MiB"}),
+        "detect-secrets": ("", {"big, 100%.py": "has 1.6 MiB", "notes.txt": "has 1.6 MiB"}),
+    }
+    for name in ("ruff", "bandit", "semgrep"):
+        assert "just.py" in {one.path for one in reports[name].head}, name
+
+
 async def test_running_out_of_memory_is_told(bench: Bench) -> None:
     hungry = program("hungry", "python3 -c 'x = bytearray(600 * 1024**2)'")
     order = bench.order(

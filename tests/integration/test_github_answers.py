@@ -179,6 +179,51 @@ async def test_the_rule_sets_and_the_protection_of_a_branch_name_the_required_ch
     assert await forge.required_checks("main") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "what", "needs"),
+    [
+        ("rules/branches/main", "the rule sets of main", "Metadata: read"),
+        ("branches/main", "the protection of main", "Contents: read"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 403, 409, 422])
+async def test_where_github_refuses_to_tell_the_required_checks_that_is_not_taken_for_none(
+    github: OnePull, forge: GithubForge, path: str, what: str, needs: str, status: int
+) -> None:
+    github.lists("/repos/acme/gateway/rules/branches/main", [])
+    github.on("GET", "/repos/acme/gateway/branches/main", Says({"protected": False}))
+    assert await forge.required_checks("main") == []
+    refused = Says({"message": "Resource not accessible by personal access token"}, status)
+    github.on("GET", f"/repos/acme/gateway/{path}", refused)
+    with pytest.raises(AccessLost, match=rf"{what} could not be read.*{needs}: GitHub"):
+        await forge.required_checks("main")
+
+
+async def test_a_server_and_a_plan_without_rules_require_no_check(
+    github: OnePull, forge: GithubForge
+) -> None:
+    upgrade = "Upgrade to GitHub Pro or make this repository public to enable this feature."
+    for answer in (Says({"message": "Not Found"}, 404), Says({"message": upgrade}, 403)):
+        github.on("GET", "/repos/acme/gateway/rules/branches/main", answer)
+        protection = {"protection": {"required_status_checks": {"contexts": ["ci"]}}}
+        github.on("GET", "/repos/acme/gateway/branches/main", Says(protection))
+        assert await forge.required_checks("main") == ["ci"]
+        github.on("GET", "/repos/acme/gateway/branches/main", answer)
+        assert await forge.required_checks("main") == []
+
+
+async def test_githubs_reason_not_to_merge_is_told_though_it_does_not_tell_the_required_checks(
+    github: OnePull, forge: GithubForge
+) -> None:
+    github.pull["mergeable_state"] = "blocked"
+    github.on("PUT", f"{PULL}/merge", Says({"message": "Required status check is expected"}, 405))
+    github.on("GET", "/repos/acme/gateway/rules/branches/main", Says({"message": "No"}, 403))
+    github.lists(f"/repos/acme/gateway/commits/{github.head}/check-runs", [], "check_runs")
+    github.lists(f"/repos/acme/gateway/commits/{github.head}/status", [], "statuses")
+    with pytest.raises(NotMergeable, match="Required status check is expected"):
+        await forge.merge(1, method=MergeMethod.SQUASH, head_commit=github.head, author="ada", at=AT)
+
+
 async def test_a_deployment_is_recorded_once_and_said_to_stand_as_it_does(
     github: OnePull, forge: GithubForge
 ) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from codespar.agents.announcer import Announcer
 from codespar.config.work import ReviewSettings
 from codespar.domain.agents import AgentState
 from codespar.domain.happenings import PullAction
 from codespar.domain.messages import NormalizedResponse
-from codespar.domain.notifications import AlertKind
+from codespar.domain.notifications import AlertKind, Rules
 from codespar.domain.reviews import Category, Fate, ReviewRecord, ReviewState, ReviewVerdict, Severity
 from codespar.domain.verdicts import GATES
 from codespar.forges.base import PullRequest
@@ -52,6 +53,15 @@ def gates(record: ReviewRecord) -> list[str]:
 
 def fates(record: ReviewRecord) -> dict[str, Fate | None]:
     return {one.title: one.fate for one in record.findings}
+
+
+async def announced(shop: Bureau) -> None:
+    """What is told unasked is told."""
+    announcer = Announcer(shop.store, Rules(per_hour=100, batch_seconds=0, quiet=None), shop.clock)
+    announcer.start()
+    while await shop.store.read(lambda unit: unit.places_waiting()):  # noqa: ASYNC110 - the store is asked
+        await asyncio.sleep(0.01)
+    await announcer.stop()
 
 
 async def state_of(shop: Bureau, agent: str) -> AgentState | None:
@@ -147,6 +157,7 @@ async def test_at_l2_a_review_is_suggested_once_a_commit_and_begins_with_one_tap
         await shop.changed(pull, PullAction.UPDATED)
         (asked,) = await shop.store.read(lambda unit: unit.approvals("shop"))
         assert asked.token.startswith("sg-")
+        await announced(shop)
         card = next(one for one in await shop.told(room) if asked.token in one.title)
         assert "#1 feat: prices" in words(card) and "grace" in words(card)
         await shop.by(REX, f"approve {asked.token}")
@@ -637,6 +648,7 @@ async def test_at_l2_an_approval_is_suggested_and_given_by_a_person_who_may(tmp_
         token = await suggested(shop)
         assert gates(await shop.latest()) == ["policy"]
         head = (await shop.latest()).head_commit
+        await announced(shop)
         card = next(one for one in await shop.told(room) if token in one.title)
         assert "`approve PR #1` in shop" in words(card) and head[:12] in words(card)
         (refused,) = await shop.by(OTTO, f"approve {token}")

@@ -5,17 +5,20 @@ Each begins with what is approved otherwise: a small change at L3, with green ch
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codespar.agents.reviews import MOST_AGAIN
-from codespar.domain.happenings import PullAction
+from codespar.domain.builds import Conclusion, Run
+from codespar.domain.happenings import Checked, News, PullAction
 from codespar.domain.reviews import Fate, ReviewRecord, ReviewState, ReviewVerdict
-from codespar.forges.base import PullRequest
+from codespar.forges.base import AccessLost, Check, PullRequest
+from codespar.sandbox.base import AnalyserReport
 from codespar.scripted.reviews import Refuted, Reviewed, finds, found, judges
-from support.reviewing import CODE, Bureau, finding
+from support.reviewing import CODE, Bureau, Host, finding
 
 SMALL = CODE.replace("cart[3]", "cart[3] + 1")  # line 14
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
@@ -221,3 +224,68 @@ async def test_where_the_repository_leaves_a_file_out_what_was_said_of_it_holds_
         shop.push("main", {".codespar.yaml": "review:\n  ignore: [shop.py]\n"})
         record, _ = await pushed(shop, "import math\n" + SMALL)
     assert [one.fate for one in record.findings] == [Fate.OVERRULED] and failed(record) == []
+
+
+class Silent(Host):
+    """A host that does not tell which checks it requires."""
+
+    async def required_checks(self, branch: str) -> list[str]:
+        raise AccessLost(f"the rule sets of {branch} could not be read, which takes the permission X: read")
+
+
+async def test_where_the_host_does_not_tell_which_checks_it_requires_nothing_is_approved(
+    tmp_path: Path,
+) -> None:
+    async with Bureau(tmp_path) as shop:
+        shop.forge.__class__ = Silent
+        await shop.open({"shop.py": SMALL})
+        await shop.forge.set_check(1, Check(name="slow", passed=None, at=shop.clock()))
+        began = shop.clock()
+        record, pull = await shop.reviewed()
+        assert (record.verdict, failed(record)) == (ReviewVerdict.COMMENT, ["checks"])
+        assert shop.clock() - began < timedelta(minutes=5)  # no check that ends would help
+        body = pull.reviews[-1].body
+        assert "it is not known which checks are required" in body and "the permission X: read" in body
+
+        await shop.hear(await ended(shop, pull))
+        assert await shop.work() == ["nothing"]
+        shop.forge.__class__ = Host
+        await shop.hear(await ended(shop, pull))
+        assert await shop.work() == ["approved"]
+
+
+async def ended(shop: Bureau, pull: PullRequest) -> News:
+    at = shop.clock.move(seconds=1)
+    await shop.forge.set_check(1, Check(name="slow", passed=True, at=at))
+    run = Run(
+        id=f"r{at.timestamp()}",
+        workflow="slow",
+        branch="feature",
+        commit=pull.head_commit,
+        conclusion=Conclusion.SUCCESS,
+        started_at=at,
+        updated_at=at,
+    )
+    return News(delivery=run.id, repository="shop", at=at, what=Checked(run=run))
+
+
+async def test_a_file_that_the_analysers_passed_over_is_named_in_one_line_and_not_approved(
+    tmp_path: Path,
+) -> None:
+    async with Bureau(tmp_path) as shop:
+        passed = {f"data-{n}.py": "has 1.4 MiB" for n in range(7)}
+        shop.twin.others = tuple(
+            AnalyserReport(analyser=name, unlooked=passed) for name in ("ruff", "bandit")
+        )
+        record, pull = await shop.reviewed({"shop.py": SMALL})
+        assert (record.verdict, failed(record)) == (ReviewVerdict.COMMENT, ["findings"])
+        body = pull.reviews[-1].body
+        assert "could not look: analysers at data-0.py, which has 1.4 MiB" in body
+        (line,) = record.problems
+        assert line.startswith("analysers did not look at data-0.py, which has 1.4 MiB; data-1.py")
+        assert line.endswith("; and 2 more") and body.count(line.partition(",")[2]) == 1
+        assert "Could not run" not in body
+
+        shop.push("main", {".codespar.yaml": "review:\n  ignore: ['data-*.py']\n"})
+        record, _ = await pushed(shop, "import math\n" + SMALL)
+        assert (record.verdict, failed(record), record.problems) == (ReviewVerdict.APPROVE, [], ())

@@ -302,6 +302,18 @@ def test_a_tool_that_says_it_failed_is_believed() -> None:
     assert read(silent, analyser="mine", root=ROOT).problem == "it says that it failed"
 
 
+def test_the_files_that_a_tool_passed_over_are_named_with_its_reason() -> None:
+    def note(path: Any, text: Any = "has 2.0 MiB", id: Any = "not-looked-at") -> dict[str, Any]:
+        return {"descriptor": {"id": id}, "message": {"text": text}, "locations": [place(path)]}
+
+    notes = [note("a%20b.py"), note("../x", "is odd"), note("c.py", id="other"), None, note("d.py", 7)]
+    ran = {"executionSuccessful": True, "toolExecutionNotifications": notes}
+    found = read(log(invocations=[ran]), analyser="mine", root=ROOT)
+    assert (found.problem, found.unlooked) == ("", {"a b.py": "has 2.0 MiB", "a file": "is odd", "d.py": ""})
+    many = ran | {"toolExecutionNotifications": [note(f"{n}.py") for n in range(3 * FINDINGS)]}
+    assert len(read(log(invocations=[many]), analyser="mine", root=ROOT).unlooked) == FINDINGS
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -110,6 +110,11 @@ FLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("checks", {"checks": (GREEN.evolve(conclusion=Conclusion.SKIPPED),)}, "no check passed on this commit"),
     ("checks", {"checks": (GREEN, CheckState(name="slow", conclusion=None))}, "still running: slow"),
     ("checks", {"rules": ApprovalRules(required_checks=("ci", "e2e"))}, "required, but not there: e2e"),
+    (
+        "checks",
+        {"rules": ApprovalRules(required_unread="no answer")},
+        "it is not known which checks are required: no answer",
+    ),
     ("findings", {"findings": (finding(),)}, "above info: 1 low"),
     ("model", {"model": None}, "no model review"),
     ("model", {"model": SEEN.evolve(finished=("security",))}, "it did not look at correctness"),

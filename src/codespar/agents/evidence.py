@@ -26,7 +26,15 @@ from codespar.domain.reviews import Side
 from codespar.domain.risk import Change, ChangedFile, FileHistory
 from codespar.domain.tasks import Limits
 from codespar.domain.verdicts import CheckState, PullFacts
-from codespar.forges.base import Forge, ForgeError, ForgeUnavailable, PastCommit, PullRequest, PullState
+from codespar.forges.base import (
+    AccessLost,
+    Forge,
+    ForgeError,
+    ForgeUnavailable,
+    PastCommit,
+    PullRequest,
+    PullState,
+)
 from codespar.models.base import Brief, Excerpt
 
 log = structlog.get_logger(__name__)
@@ -53,7 +61,8 @@ class Evidence(Value):
     tip: str  # of the default branch
     brief: Brief
     change: Change
-    required: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()  # checks
+    required_unread: str = ""  # why it is not known which checks are required
     changed: tuple[str, ...] = ()  # paths that exist after the change, for the analysers
     touched: tuple[str, ...] = ()  # all paths, a rename's both
     problems: tuple[str, ...] = ()
@@ -113,6 +122,7 @@ async def gather(
         share, why = await covered(forge, pull, diff, rules.review.coverage)
         problems += [why] if why else []
     owned = await _owned(forge, tip, touched)
+    required, unread = await required_of(forge, pull)
     authors = {line.author for line in await forge.log(pull.base_commit, pull.head_commit, 50)}
     earlier = sum(line.author in authors for line in await forge.log(None, tip, _MOST_COMMITS))
     evidence = Evidence(
@@ -123,7 +133,8 @@ async def gather(
         change=await asyncio.to_thread(
             _change, pull, diff, [file.path for file in files], past, authors, earlier, owned, share, now
         ),
-        required=tuple(await forge.required_checks(pull.base_branch)),
+        required=required,
+        required_unread=unread,
         changed=changed,
         touched=touched,
         problems=tuple(problems),
@@ -252,6 +263,15 @@ async def checks_of(forge: Forge, pull: PullRequest) -> tuple[CheckState, ...]:
         log.warning("review.checks", pull=pull.number, error=str(error))
         return (CheckState(name="checks that could not be read", conclusion=None),)
     return tuple(CheckState(name=check.name, conclusion=check.ended_as) for check in found)
+
+
+async def required_of(forge: Forge, pull: PullRequest) -> tuple[tuple[str, ...], str]:
+    """The checks that the host requires before it merges, and why they are not known where it does not tell."""
+    try:
+        return tuple(await forge.required_checks(pull.base_branch)), ""
+    except AccessLost as error:
+        log.warning("review.required", pull=pull.number, error=str(error))
+        return (), str(error)
 
 
 async def _owned(forge: Forge, tip: str, paths: Sequence[str]) -> bool:

@@ -66,6 +66,7 @@ _SENSITIVE = {
 _LEVELS: dict[str, RiskLevel | None] = {"none": None, "low": RiskLevel.LOW, "medium": RiskLevel.MEDIUM}
 _GREEN = 20  # checks that an approval names
 _HEARD = 60  # of the analysers' findings that a model is told of
+_PASSED = 5  # files that no analyser looked at, by name
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffd]")  # in a path: no report of an analyser names it so
 _LONGEST = 1_000  # characters of a path, beyond which a report may not name it
 
@@ -107,6 +108,7 @@ def judge(
     found += [_overruled(one, rules.ignore) for one in overlooked(found, earlier, diff, pushed)]
     found = list(rank_and_cap(found, diff, settings.comments))
     cut = "; ".join(dict.fromkeys(opinion.cut_short for opinion in opinions if opinion.cut_short))
+    passed = _passed_over(reports, rules.ignore)
     risk = assess(evidence.change, found, RiskRules())
     decision = ruling(risk)
     part = _model_part(opinions, cut, evidence.brief.left_out) if model else None
@@ -122,11 +124,16 @@ def judge(
         checks=checks,
         model=part,
         reviewed_commit=record.head_commit,
-        unlooked=(*_unlooked(evidence, reports), *_unreliable(diff)),
+        unlooked=(
+            *_unlooked(evidence, reports),
+            *(f"analysers at {one}" for one in passed),
+            *_unreliable(diff),
+        ),
         rules=ApprovalRules(
             most_risk=_stricter(settings.approve_up_to, rules.approve_up_to),
             own_agent=settings.approve_own,
             required_checks=evidence.required,
+            required_unread=evidence.required_unread,
             without_checks=settings.approve_without_checks,
             changes_at=min(
                 settings.request_changes_from,
@@ -145,7 +152,7 @@ def judge(
         model=model,
         cut_short=cut,
         analysers=ran,
-        problems=evidence.problems,
+        problems=(*evidence.problems, *_in_one_line(passed)),
     )
     return Judged(
         record=judged,
@@ -307,6 +314,21 @@ def _unlooked(evidence: Evidence, reports: Sequence[AnalyserReport]) -> tuple[st
     if not evidence.analysable and evidence.changed:
         return ("analysers",)
     return tuple(report.analyser for report in reports if report.problem)
+
+
+def _passed_over(reports: Sequence[AnalyserReport], ignore: tuple[str, ...]) -> tuple[str, ...]:
+    """The files that an analyser was to look at and did not, each with the reason; without those about which nothing is to be said."""
+    found = {path: why for report in reports for path, why in report.unlooked.items()}
+    return tuple(
+        f"{spelled(path)}, which {why}"
+        for path, why in found.items()
+        if not (ignore and matches(ignore, path))
+    )
+
+
+def _in_one_line(passed: Sequence[str]) -> tuple[str, ...]:
+    more = f"; and {len(passed) - _PASSED} more" if len(passed) > _PASSED else ""
+    return (f"analysers did not look at {'; '.join(passed[:_PASSED])}{more}",) if passed else ()
 
 
 def _unreliable(diff: Diff) -> tuple[str, ...]:

@@ -192,9 +192,10 @@ class ReviewAgent(Reviewing):
         """Whether only checks that are still under way stand between it and an approval: then it is worth waiting for them."""
         pull, case = await self.pull(record), self.case(record)
         checks = await evidence.checks_of(self._tools.forge(record.project), pull)
-        if all(check.conclusion is not None for check in checks):
+        found = await case.evidence()
+        if found.required_unread or all(check.conclusion is not None for check in checks):
             return {"waits": False}
-        judged = await self.judge(record, pull, checks, await case.evidence(), await case.rules())
+        judged = await self.judge(record, pull, checks, found, await case.rules())
         failed = [gate.name for gate in judged.record.gates if not gate.passed]
         return {"waits": failed == ["checks"] and judged.record.verdict is ReviewVerdict.COMMENT}
 

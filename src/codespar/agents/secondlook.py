@@ -51,8 +51,8 @@ class SecondLook(Reviewing):
         found = await case.evidence()
         if (pull.base_branch, pull.base_commit) != (found.pull.base_branch, found.pull.base_commit):
             raise Overtaken(f"PR #{record.number} is a change to something else now")
-        required = tuple(await forge.required_checks(pull.base_branch))
-        found = found.evolve(default_branch=default, required=required)
+        required, unread = await evidence.required_of(forge, pull)
+        found = found.evolve(default_branch=default, required=required, required_unread=unread)
         rules = await evidence.rules_at(forge, tip, [])
         judged = (await self.judge(record, pull, checks, found, rules)).record
         if judged.verdict is not ReviewVerdict.APPROVE or judged.risk is None:

@@ -12,6 +12,8 @@ from typing import Any, cast
 from codespar.config.yaml import Problem
 from codespar.domain.commands import taken
 
+ANALYSERS = ("ruff", "bandit", "semgrep", "detect-secrets")  # the built-in ones
+NAMES_OF_OURS = (*ANALYSERS, "advisories", "model")  # by which findings and reports of ours are known
 _PROBABLY_SECRET = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)S?($|_)", re.IGNORECASE
 )
@@ -41,7 +43,7 @@ def check_installation(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def check_repository(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """No variable that is a secret by its name."""
+    """No variable that is a secret by its name, and no analyser that would speak in the name of ours or of the model."""
     environment = document.get("environment")
     variables = (
         cast("dict[str, Any]", environment).get("variables") if isinstance(environment, dict) else None
@@ -51,6 +53,14 @@ def check_repository(document: Mapping[str, Any]) -> Iterator[Problem]:
             if _PROBABLY_SECRET.search(name) and value != "":
                 told = "secrets never enter a container; a test that needs some value can set one in the test command"
                 yield Problem(("environment", "variables", name), told)
+    review = document.get("review")
+    for place, analyser in (
+        _entries(cast("dict[str, Any]", review), "analysers") if isinstance(review, dict) else ()
+    ):
+        if (name := analyser.get("name")) in NAMES_OF_OURS:
+            told = f"findings of `{name}` are CodeSpar's own; choose another name, such as `own-{name}`"
+            told += f" (`review.without: [{name}]` leaves ours out)" if name in ANALYSERS else ""
+            yield Problem(("review", "analysers", place, "name"), told)
 
 
 def _entries(document: Mapping[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:

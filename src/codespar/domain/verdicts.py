@@ -60,6 +60,7 @@ class ApprovalRules(Value):
     most_risk: RiskLevel | None = RiskLevel.LOW  # None: nothing is approved by itself
     own_agent: bool = False  # its own agents' pull requests may be approved
     required_checks: tuple[str, ...] = ()
+    required_unread: str = ""  # why it is not known which checks are required
     without_checks: bool = False  # a commit that nothing checks may be approved
     changes_at: Severity = Severity.HIGH  # from here on a finding requests changes
 
@@ -178,6 +179,8 @@ def _checks(checks: Sequence[CheckState], rules: ApprovalRules) -> Gate:
         )
         if names
     ]
+    if rules.required_unread:
+        against.append(f"it is not known which checks are required: {rules.required_unread}")
     if not passed and not against and not rules.without_checks:
         against.append("no check passed on this commit")
     return _gate(

@@ -394,7 +394,9 @@ class Forge(Protocol):
         ...
 
     async def required_checks(self, branch: str) -> list[str]:
-        """The names of the checks without which the host merges nothing into the branch; empty where it knows none."""
+        """The names of the checks without which the host merges nothing into the branch; empty where it knows none.
+
+        Raises `AccessLost` where the host does not tell all of them."""
         ...
 
     async def set_status(

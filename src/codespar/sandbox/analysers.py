@@ -73,18 +73,17 @@ class SandboxAnalysers:
         """Run them, or take what an interrupted run under the same name has made.
 
         The reports are kept in the order's folder: asked again, nothing runs again. Those of ours come first, then the repository's own, without
-        those that had no changed file of their languages. A repository's own analyser takes the place of ours of the same name. Raises
-        `SandboxError` when no container can run; what goes wrong in one is told in the reports.
+        those that had no changed file of their languages. Raises `SandboxError` when no container can run; what goes wrong in one is told in the
+        reports.
         """
         lock = self._one_by_one.setdefault(order.name, asyncio.Lock())
         async with lock:
             self._stopped.discard(order.name)
             own = tuple(one for one in order.analysers[:PROGRAMS] if _concerned(one, order.changed))
-            left_out = {*order.without, *(one.name for one in order.analysers)}
             ours = tuple(
                 one
                 for one in OURS
-                if one.name not in left_out and order.changed and _concerned(one, order.changed)
+                if one.name not in order.without and order.changed and _concerned(one, order.changed)
             )
             names = container_names(order.name)
             try:
@@ -254,6 +253,7 @@ def _reports(out: Path, analysers: tuple[Analyser, ...], ended: Ended) -> tuple[
                 version=head.log.version or base.log.version,
                 base=base.log.findings,
                 head=head.log.findings,
+                unlooked=head.log.unlooked,
                 problem=problem[:1500],
             )
         )

@@ -193,6 +193,7 @@ class AnalyserReport(Value):
     base: tuple[Finding, ...] = ()
     head: tuple[Finding, ...] = ()
     problem: str = ""
+    unlooked: dict[str, str] = {}  # files of the change that it passed over, and why: `has 2.0 MiB`
 
 
 class AnalysisOrder(Value):

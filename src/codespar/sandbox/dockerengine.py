@@ -79,8 +79,13 @@ async def _close(docker: Docker) -> None:
 
 
 def no_engine(where: str, error: BaseException) -> EngineUnavailable:
+    root = error
+    while within := root.__cause__ or root.__context__:  # the libraries wrap what the system said
+        root = within
+    number = root.errno if isinstance(root, OSError) else None
+    why = os.strerror(number) if number else str(error) or "it did not answer in time"
     return EngineUnavailable(
-        f"No Docker Engine answers at {where} ({error or type(error).__name__}). Install it with `apt-get install docker.io`, start it with"
+        f"No Docker Engine answers at {where} ({why}). Install it with `apt-get install docker.io`, start it with"
         " `systemctl start docker`, add yourself to the group `docker`, or see `codespar doctor`."
     )
 

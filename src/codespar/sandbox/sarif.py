@@ -7,6 +7,7 @@ the work tree, and every number and text has an end.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ SARIF_BYTES = 8 * 1024**2
 FINDINGS = 2000  # of one log; what comes after is not read, and the log's `problem` says so
 RESULTS = 20_000  # of one run: as many are looked at
 TITLE, WHY, SUGGESTION, RULE, PATH, LINE = 300, 4000, 8000, 120, 1024, 1000  # characters
+UNLOOKED = "not-looked-at"  # the id of a notification that names a file which its tool passed over
 _LINES = 10_000_000  # no file has more
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -38,6 +40,7 @@ class SarifLog(NamedTuple):
     problem: (
         str  # why the program, by its own account, did not do its work; or what was left out of what it said
     )
+    unlooked: dict[str, str] = {}  # the files that the program, by its own account, passed over, and why
 
 
 def read(content: bytes, *, analyser: str, root: str, lines: Lines | None = None) -> SarifLog:
@@ -62,11 +65,13 @@ def read(content: bytes, *, analyser: str, root: str, lines: Lines | None = None
         raise OutputRefused(f"{analyser} wrote JSON that is no SARIF log: it has no `runs`")
     findings: list[Finding] = []
     problems: list[str] = []
+    unlooked: dict[str, str] = {}
     version = ""
     for item in runs[:20]:
         run = _Run(_dict(item), analyser, root.rstrip("/"), lines or {})
         version = version or run.version
         problems += run.failures()
+        unlooked |= run.unlooked()
         for result in _list(run.log.get("results"))[:RESULTS]:
             if len(findings) == FINDINGS:
                 problems.append(f"only the first {FINDINGS} findings were read")
@@ -74,7 +79,7 @@ def read(content: bytes, *, analyser: str, root: str, lines: Lines | None = None
             finding = run.finding(_dict(result))
             if finding is not None:
                 findings.append(finding)
-    return SarifLog(version, tuple(findings), "; ".join(dict.fromkeys(problems)))
+    return SarifLog(version, tuple(findings), "; ".join(dict.fromkeys(problems)), unlooked)
 
 
 class _Run:
@@ -109,6 +114,17 @@ class _Run:
             ]
             said.append(" ".join(note for note in notes if note) or "it says that it failed")
         return said
+
+    def unlooked(self) -> dict[str, str]:
+        """The files that the tool names in notifications `not-looked-at`, and why."""
+        found: dict[str, str] = {}
+        for invocation in map(_dict, _list(self.log.get("invocations"))[:20]):
+            for note in map(_dict, _list(invocation.get("toolExecutionNotifications"))[:RESULTS]):
+                if _dict(note.get("descriptor")).get("id") == UNLOOKED:
+                    place = _dict(_dict(_first(note.get("locations"))).get("physicalLocation"))
+                    path = self._path(_dict(place.get("artifactLocation"))) or "a file"
+                    found[path] = _text(_dict(note.get("message")).get("text"), 100)
+        return dict(itertools.islice(found.items(), FINDINGS))
 
     def finding(self, result: dict[str, Any]) -> Finding | None:
         """The finding a result is, None when it is none or lies nowhere in the work tree."""

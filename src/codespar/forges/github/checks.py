@@ -7,7 +7,7 @@ names of their workflows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 ANNOTATIONS = 50  # in one request
 _TEXT = 65_535  # characters of a check's summary, and of its text
 _STATUS = 140  # characters of a status's or a deployment's description
+_NOT_IN_PLAN = (
+    "Upgrade to GitHub"  # begins what is said of rules in a private repository of a free account: it has none
+)
 _OURS = "codespar:"  # begins the external id of our check runs
 _UNSETTABLE = {Conclusion.STARTUP_FAILURE: "failure", Conclusion.STALE: "neutral"}
 _LEVELS = ("notice", "warning", "failure")
@@ -157,14 +160,13 @@ class Checks(Hosted):
     async def required_checks(self, branch: str) -> list[str]:
         """Two requests, which need to read the contents alone: rule sets, and the branch's own protection."""
         names: dict[str, None] = {}
-        for rule in await self._rules(branch):
+        rules = self._client.pages(self._at(f"/rules/branches/{quoted(branch)}"))
+        for rule in await _told("rule sets", branch, "Metadata: read", rules) or ():
             parameters: Any = rule.get("parameters")
             if rule.get("type") == "required_status_checks" and isinstance(parameters, dict):
                 names |= _contexts(cast(dict[str, Any], parameters).get("required_status_checks"))
-        try:
-            told: Any = await self._client.get(self._at(f"/branches/{quoted(branch)}"))
-        except (AccessLost, Gone, Unprocessable):
-            return list(names)
+        protected = self._client.get(self._at(f"/branches/{quoted(branch)}"))
+        told: Any = await _told("protection", branch, "Contents: read", protected)
         protection = told.get("protection") if isinstance(told, dict) else None  # pyright: ignore[reportUnknownMemberType]
         checks: Any = (
             cast(dict[str, Any], protection).get("required_status_checks")
@@ -175,12 +177,6 @@ class Checks(Hosted):
             named = cast(dict[str, Any], checks)
             names |= _contexts(named.get("checks")) | _contexts(named.get("contexts"))
         return list(names)
-
-    async def _rules(self, branch: str) -> list[dict[str, Any]]:
-        try:
-            return await self._client.pages(self._at(f"/rules/branches/{quoted(branch)}"))
-        except (AccessLost, Gone, Unprocessable):
-            return []
 
     async def set_status(
         self, commit: str, *, context: str, state: Conclusion | None, description: str, url: str = ""
@@ -232,6 +228,20 @@ class Checks(Hosted):
         if all((newest.get(name) or "") == value for name, value in said.items()):
             return
         await self._client.send("POST", path, said, repeatable=True)
+
+
+async def _told(what: str, branch: str, needs: str, asked: Awaitable[Any]) -> Any:
+    """The answer; None where there is no such thing: at a server that knows none, or in a plan without. Raises `AccessLost` for any other refusal."""
+    try:
+        return await asked
+    except Gone:
+        return None
+    except (AccessLost, Unprocessable) as error:
+        if _NOT_IN_PLAN in str(error):
+            return None
+        raise AccessLost(
+            f"the {what} of {branch} could not be read, which takes the permission {needs}: {error}"
+        ) from error
 
 
 def _rank(check: Check) -> int:

@@ -1,6 +1,7 @@
 """Runs one of our own analysers over the changed files of a work tree and writes SARIF 2.1.0; for the analysers' image alone.
 
-`analyse.py <name>` reads the paths from the file that `$FILES` names and writes to `$SARIF`. It must never run or import anything of the
+`analyse.py <name>` reads the paths from the file that `$FILES` names and writes to `$SARIF`; what it passes over for its size is named there, in
+notifications `not-looked-at`. It must never run or import anything of the
 work tree, and never let the change decide how it is judged: settings of the repository count as they stand at the base commit, and what a
 comment in the code suppresses is reported as suppressed.
 """
@@ -22,7 +23,7 @@ from urllib.parse import quote, unquote
 HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 PROGRAMS = "/opt/codespar/analysers/bin"
 RULES = f"{HERE}/rules"
-LARGEST = 1024**2  # bytes: what is larger was written by a program, or is no code
+LARGEST = 1024**2  # bytes: what is larger is not looked at, and named
 BATCH = 500  # files a call
 PYTHON = (".py", ".pyi")
 RUFF_SELECT = (  # what is wrong in any code base, whatever its style
@@ -41,10 +42,9 @@ def run(*command: str) -> tuple[int, str, str]:
 
 
 def changed() -> list[str]:
-    """The changed files that are code or text of a size that somebody may have written."""
+    """The changed files of this tree."""
     with open(os.environ["FILES"], "rb") as file:
-        paths = [os.fsdecode(path) for path in file.read().split(b"\0") if path]
-    return [path for path in paths if os.stat(path, follow_symlinks=False).st_size <= LARGEST]
+        return [os.fsdecode(path) for path in file.read().split(b"\0") if path]
 
 
 def batches(paths: list[str]) -> Iterator[list[str]]:
@@ -129,8 +129,7 @@ def ruff_settings(folder: str) -> str | None:
     return None
 
 
-def ruff() -> Log:
-    paths = [path for path in changed() if path.endswith(PYTHON)]
+def ruff(paths: list[str]) -> Log:
     program = f"{PROGRAMS}/ruff"
     version = run(program, "--version")[1].removeprefix("ruff ").strip()
     ours = ["--isolated", "--target-version=py314", f"--select={RUFF_SELECT}", f"--ignore={RUFF_IGNORE}"]
@@ -190,9 +189,8 @@ def short(rule: Log) -> Log:
 # bandit
 
 
-def bandit() -> Log:
+def bandit(paths: list[str]) -> Log:
     """What bandit is at least moderately sure of and holds for at least moderately severe."""
-    paths = [path for path in changed() if path.endswith(".py")]
     program = f"{PROGRAMS}/bandit"
     version = run(program, "--version")[1].partition("\n")[0].removeprefix("bandit ").strip()
     results: list[Log] = []
@@ -252,9 +250,8 @@ def bandit() -> Log:
 SEMGREP = (".py", ".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".go")
 
 
-def semgrep() -> Log:
+def semgrep(paths: list[str]) -> Log:
     """Our own rules. Paths are given one by one, so no ignore file of the repository has a say."""
-    paths = [path for path in changed() if path.endswith(SEMGREP)]
     os.environ |= {"SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
     results: list[Log] = []
     rules: dict[str, Log] = {}
@@ -264,7 +261,7 @@ def semgrep() -> Log:
         # The engine itself reads the options: Python's part of semgrep would take six times as long to start as this takes in all.
         code, out, said = run(
             f"{PROGRAMS}/semgrep", "scan", "--experimental", "--oss-only", "--metrics=off", "--disable-version-check", "--quiet",
-            "--no-git-ignore", f"--config={RULES}", "--sarif", "--timeout=10", "--jobs=2", *batch,
+            "--no-git-ignore", f"--config={RULES}", "--sarif", "--timeout=10", f"--max-target-bytes={LARGEST}", "--jobs=2", *batch,
         )  # fmt: skip
         if code:
             return log_of("semgrep", version, [], [], [said.strip()[-1500:]], failed=True)
@@ -291,14 +288,12 @@ def semgrep() -> Log:
 # secrets: the detectors by which everything that leaves CodeSpar is screened, so that both judge alike
 
 
-def secrets() -> Log:
+def secrets(paths: list[str]) -> Log:
     kinds_in, detectors = screening()
     results: list[Log] = []
-    for path in changed():
+    for path in paths:
         with open(path, "rb") as file:
             content = file.read()
-        if b"\0" in content[:8192]:
-            continue
         for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
             results += [
                 result_of(
@@ -328,16 +323,35 @@ def screening() -> tuple[Callable[[str], set[str]], str]:
     return module.kinds_in, VERSION
 
 
-ANALYSERS: dict[str, Callable[[], Log]] = {
-    "ruff": ruff,
-    "bandit": bandit,
-    "semgrep": semgrep,
-    "detect-secrets": secrets,
+def is_text(path: str) -> bool:
+    with open(path, "rb") as file:
+        return b"\0" not in file.read(8192)
+
+
+ANALYSERS: dict[str, tuple[Callable[[list[str]], Log], Callable[[str], bool]]] = {
+    "ruff": (ruff, lambda path: path.endswith(PYTHON)),
+    "bandit": (bandit, lambda path: path.endswith(".py")),
+    "semgrep": (semgrep, lambda path: path.endswith(SEMGREP)),
+    "detect-secrets": (secrets, is_text),
 }
+"""Each with what it is for."""
+
+
+def passed_over(path: str, size: int) -> Log:
+    return {
+        "level": "warning",
+        "descriptor": {"id": "not-looked-at"},
+        "message": {"text": f"has {size / 1024**2:.1f} MiB"},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(path)}}}],
+    }
 
 
 def main() -> None:
-    log = ANALYSERS[sys.argv[1]]()
+    analyser, concerns = ANALYSERS[sys.argv[1]]
+    sizes = {path: os.stat(path, follow_symlinks=False).st_size for path in changed() if concerns(path)}
+    log = analyser([path for path, size in sizes.items() if size <= LARGEST])
+    notes = log["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+    notes += [passed_over(path, size) for path, size in sizes.items() if size > LARGEST]
     with open(os.environ["SARIF"], "w") as file:
         json.dump(log, file)
 
