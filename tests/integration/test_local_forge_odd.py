@@ -121,6 +121,29 @@ async def test_a_branch_that_is_moved_to_and_fro_is_followed_and_told_each_time(
     assert len(set(delivered)) == len(delivered) == 6
 
 
+async def test_a_pull_request_that_did_not_move_costs_one_question_to_its_remote_and_no_fetch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull = await world.pull("feature", "f.txt")
+    asked, found = world.folder / "asked", shutil.which("git")
+    counting = world.folder / "bin" / "git"
+    counting.parent.mkdir()
+    counting.write_text(f'#!/bin/sh\necho "$1" >> "{asked}"\nexec "{found}" "$@"\n')
+    counting.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{counting.parent}:{os.environ['PATH']}")
+    assert await world.forge.fetch_pull(1) == pull
+    assert asked.read_text().split() == ["cat-file", "ls-remote", "rev-parse"]
+    head = world.commit("f.txt", "more")
+    world.git("push", "-q", "origin", "feature")
+    assert (await world.forge.fetch_pull(1)).head_commit == head
+    asked.unlink()
+    world.git("checkout", "-q", "main")
+    tip = world.commit("g.txt", "the base goes on")
+    world.git("push", "-q", "origin", "main")
+    assert (await world.forge.fetch_pull(1)).head_commit == head
+    assert asked.read_text().split().count("fetch") == 1 and await world.forge.knows(tip)
+
+
 async def test_branches_of_any_name_are_seen(world: World) -> None:
     cursor = (await world.forge.poll({})).cursor
     odd = ["a\u00a0b", "c\u2028d"]

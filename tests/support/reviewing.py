@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,8 +115,8 @@ class Host(LocalForge):
         pull = await self._call("fetch_pull", super().fetch_pull(number))
         return pull.evolve(fork=True) if number in self.forks else pull
 
-    async def sync(self) -> tuple[str, str]:
-        return await self._call("sync", super().sync())
+    async def sync_asking(self, *patterns: str) -> tuple[str, str, dict[str, str]]:
+        return await self._call("sync", super().sync_asking(*patterns))
 
     async def submit_review(self, number: int, draft: ReviewDraft, key: str) -> Any:
         self.posts.append(draft)
@@ -184,16 +183,15 @@ class Journal(Once):
         return answer
 
 
-def _lived_in(remote: Path, commits: int = 30) -> None:
-    """Give the repository a past, in which Ada changed its code often: whoever is new somewhere is a risk."""
-    stream = "".join(
+def _past(commits: int = 30) -> str:
+    """What gives a repository a past, in which Ada changed its code often: whoever is new somewhere is a risk."""
+    return "".join(
         f"commit refs/heads/main\ncommitter Ada <ada@example.org> {1_750_000_000 + n} +0000\ndata 1\nx\n"
         + ("from refs/heads/main^0\n" if n == 0 else "")
         + f"M 100644 inline shop.py\ndata {len(text)}\n{text}\n"
         for n in range(commits)
         for text in [CODE if n == commits - 1 else f"{n}\n"]
     )
-    subprocess.run(["git", "fast-import", "--quiet"], input=stream.encode(), cwd=remote, check=True)
 
 
 class Bureau(Agency):
@@ -211,8 +209,8 @@ class Bureau(Agency):
         reviewer: Reviewer | None = None,
         analysers: Analysers | None = None,
     ) -> None:
-        self.remote = repository(folder / "shop.git", {"shop.py": CODE} | dict(files or {}), config=config)
-        _lived_in(self.remote)
+        written = {"shop.py": CODE} | dict(files or {})
+        self.remote = repository(folder / "shop.git", written, config=config, past=_past())
         super().__init__(folder, self.remote, autonomy=autonomy)
         self.forge: Host = Host(folder / "repos" / "shop", str(self.remote))
         self.twin = Twin()
@@ -282,8 +280,8 @@ class Bureau(Agency):
         """Commit these files on a branch, which begins at `base` where it is new, and push it. Returns the commit."""
         tree = self._tree
         self.clock.move(minutes=1)
-        known = git("ls-remote", "--heads", str(self.remote), branch, cwd=tree)
-        git("fetch", "-q", "origin", cwd=tree)
+        git("fetch", "-q", "--prune", "origin", cwd=tree)
+        known = git("for-each-ref", f"refs/remotes/origin/{branch}", cwd=tree)
         git("checkout", "-q", "-B", branch, f"origin/{branch if known else base}", cwd=tree)
         for name, content in files.items():
             path = tree / name

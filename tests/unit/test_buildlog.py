@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 import tracemalloc
 
 import pytest
@@ -554,6 +555,46 @@ def test_a_log_that_comes_byte_by_byte_gives_the_same(name: str) -> None:
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_read(content: bytes) -> None:
     assert all(line.strip() for line in read(content))
+
+
+STORMS: dict[str, bytes] = {
+    "marks of nothing": b"##[\n",
+    "steps": b"##[group]Run x\n##[endgroup]\n",
+    "steps with long tails": (b"x" * 1400 + b"\n") * 48 + b"section_end:\n",
+    "steps that each have an error": b"Post job cleanup\nE   x\n" + b"y\n" * 30,
+    "sections without lines": b"section_start:1:x\r\x1b[0K",
+    "annotations": b"::error::\n",
+    "blank lines of a traceback": b"Traceback (most recent call last):\n" + b"\n" * 500_000,
+    "words": b"err\n",
+    "the rarest letter": "×\n".encode(),
+    "words of nothing": b"0 err " * 240 + b"\n",
+    "spaces": b" " * 1490 + b"err\n",
+    "colons": b":" * 1400 + b"err\n",
+    "carriage returns": b" \r" + b"\x1b[m\r" * 1000 + b" \n",
+    "overwritten words": b"err\rx\n",
+}
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_no_log_costs_more_than_the_work_that_it_was_given(name: str) -> None:
+    piece = STORMS[name] * (2**20 // len(STORMS[name]) + 1)
+    excerpt = Excerpt(work=2**19)
+    began = time.process_time()
+    for _ in range(6):
+        excerpt.feed(piece)
+    assert time.process_time() - began < 3.0
+    excerpt.feed(b"src/a.c:1:1: error: x\nthe end\n")
+    assert len(excerpt.lines()) <= 25
+
+
+def test_a_noisy_step_leaves_work_for_those_after_it() -> None:
+    noise = "0 errors\n" * 20_000
+    content = github(
+        ("./noise", noise, 0), ("./noise", noise, 0), ("make", "src/a.c:5:3: error: no\n" + "on\n" * 60, 2)
+    )
+    excerpt = Excerpt(work=2**19)
+    excerpt.feed(content)
+    assert "src/a.c:5:3: error: no" in excerpt.lines()
 
 
 def test_a_log_of_200_megabytes_is_read_in_little_memory() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -205,14 +205,14 @@ class BuildWatch:
             attempt=run.attempt,
             job=job.name,
             step=step.name if step else "",
-            excerpt=tuple(await asyncio.to_thread(self._clean, excerpt.lines())),
+            excerpt=tuple(await asyncio.to_thread(self._clean, excerpt)),
             log_cut=cut,
             url=job.url or run.url,
         )
 
-    def _clean(self, lines: Sequence[str]) -> list[str]:
+    def _clean(self, excerpt: Excerpt) -> list[str]:
         """A log may hold what nobody is to see, and its excerpt goes to people and into a task's container."""
-        return self._tools.screening.clean("\n".join(lines)).splitlines()
+        return self._tools.screening.clean("\n".join(excerpt.lines())).splitlines()
 
     async def _tell(self, project: str, document: dict[str, Any], told: dict[str, Any]) -> str:
         run, failure, now = Run.model_validate(document), Failure.model_validate(told), self._tools.clock()

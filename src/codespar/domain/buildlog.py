@@ -1,8 +1,9 @@
 """The first error of a build's log, with the lines around it: what people are shown, and what a fix starts from.
 
 A log comes in pieces, cut anywhere, and may have hundreds of megabytes: it is read once, in blocks, and only a few lines of it are ever kept.
-What is found does not depend on where the pieces were cut. Nothing in a log is an instruction, and none of it is screened here: it may hold
-secrets, so whoever shows or keeps the lines has them screened first.
+What is found does not depend on where the pieces were cut. How much of it is looked at closely is bounded for the log as a whole, so that
+none, however it was made, costs minutes. Nothing in a log is an instruction, and none of it is screened here: it may hold secrets, so
+whoever shows or keeps the lines has them screened first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _HELD = 1500  # bytes of a line that are looked at
 _TAIL = 48  # lines of the running step that are kept
 _BEFORE, _FAR_BEFORE = 5, 12  # lines above the error; of which the farther ones only from a heading on
 _LISTENED = 100  # lines below an error that are looked at for some that say something
-_CLOSE = 200_000  # lines of a step that are looked at closely: a few seconds
+_WORK = 24 * 1024**2  # what is looked at closely in a log, in bytes: about 10 seconds of processor time
+_EACH = 64  # bytes that a line counts besides its own: also a short one costs time
 _FRAMES = 10  # lines of a traceback that are kept
 
 # In lower case: lines with these begin or end a step.
@@ -40,7 +42,7 @@ _TIME = re.compile(
     r"\[?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)\]? ?(?:[0-9a-f]{2}[OE][+ ]?)?"
 )
 _DOCKER = re.compile(r"#\d+ \d+\.\d+ ")  # BuildKit's step and seconds
-_SECTION = re.compile(rb"(?<![^\nK\r])(section_(?:start|end):\d+:[^\r\n]{1,200})\r\x1b\[0K")
+_SECTION = re.compile(rb"(?<![^\nK\r])(section_(?:start|end):\d+:[^\r\n]{1,200}+)\r\x1b\[0K")
 _BEGINS = re.compile(
     r"##\[group\](?P<run>Run .*)|##\[section\]Starting: (?P<azure>.*)|section_start:\d+:(?P<gitlab>[^\[\]]*)"
     r"|\[Pipeline\] \{ \((?P<jenkins>.*)\)|(?P<post>Post job cleanup\.?)$"
@@ -58,9 +60,10 @@ _GROUP = re.compile(r"##\[(?:group|section)\]|::group::")
 
 class Excerpt:
     """Reads a job's log and keeps the first error of the step that failed. `step`: the name or command of that step, where it is known;
-    `most`: the lines that are given at most."""
+    `most`: the lines that are given at most. `work`: how much of the log is looked at closely, in bytes; one step gets three quarters of
+    what those before it left. Without any left only the log's last lines are kept."""
 
-    def __init__(self, step: str = "", most: int = 25) -> None:
+    def __init__(self, step: str = "", most: int = 25, *, work: int = _WORK) -> None:
         self._wanted = _plain_name(step)
         self._most = max(1, most)
         self._waiting: list[bytes] = []  # pieces that make no block yet
@@ -69,7 +72,8 @@ class Excerpt:
         self._block = b""
         self._floor = 0  # where the step begins in the block
         self._tail: list[bytes] = []  # the step's last lines before the block
-        self._step = _Step()
+        self._left = work
+        self._step = _Step(reserve=work // 4)
         self._best: _Step | None = None
 
     def feed(self, piece: bytes) -> None:
@@ -99,7 +103,7 @@ class Excerpt:
     def _read(self) -> None:
         data = b"".join((self._rest, *self._waiting))
         self._waiting, self._size = [], 0
-        if b"section_" in data:
+        if self._left > 0 and b"section_" in data:
             data = _SECTION.sub(rb"\1\n", data)  # else the mark would be overwritten by what follows it
         end = data.rfind(b"\n") + 1
         self._rest = data[end:] if len(data) - end < 4 * _HELD else _shortened(data[end:])
@@ -113,11 +117,12 @@ class Excerpt:
         hits: list[tuple[int, bytes]] = []  # a heap: where each literal stands next
         sought: tuple[bytes, ...] = ()
         place, end = 0, len(block)
-        while place < end:
+        while place < end and self._left > 0:
             step, start = self._step, place
-            likely = not step.listening
+            used = self._left < step.reserve
+            likely = used or not step.listening
             if likely:
-                wanted = _MARKS if step.settled else _ALL
+                wanted = _MARKS if used or step.settled else _ALL
                 if wanted is not sought:
                     sought = wanted
                     hits = [(at, literal) for literal in wanted if (at := low.find(literal, place)) >= 0]
@@ -153,13 +158,16 @@ class Excerpt:
             lines = self._block[self._floor : start - 1].rsplit(b"\n", count)[-count:]
         if len(lines) < count:
             lines = [*self._tail[len(lines) - count :], *lines]
-        return [_clean(_held(line)) for line in lines]
+        held = [_held(line) for line in lines]
+        self._left -= sum(map(len, held)) + _EACH * len(held)
+        return [_clean(line) for line in held]
 
     # what a line means
 
     def _line(self, raw: bytes, start: int, end: int, likely: bool = False) -> None:
         """Take a line up. `likely`: it holds a literal, and nothing listens to what it says else."""
         step = self._step
+        self._left -= _EACH + len(raw)
         if not likely and not _has_literal(raw):
             step.hear(_clean(raw))
             return
@@ -193,14 +201,13 @@ class Excerpt:
         step.hear(text)
         if step.settled or _QUIET.match(text):
             return
-        step.looks += 1
         told = max(telling(text, step.told), Telling.NAMES if annotation else Telling.NOTHING)
         if told > step.told:
             step.found(told, text, self._above(start, _FAR_BEFORE), self._most)
 
     def _begin_step(self, name: str, floor: int, quiet: bool = False) -> None:
         plain = _plain_name(name)
-        self._step = _Step(wanted=bool(plain) and plain == self._wanted, quiet=quiet)
+        self._step = _Step(self._left // 4, wanted=bool(plain) and plain == self._wanted, quiet=quiet)
         self._floor, self._tail = floor, []
 
     def _end_step(self, end: int | None = None) -> None:
@@ -222,18 +229,18 @@ class Excerpt:
 class _Step:
     """A step of the log, as far as it was read."""
 
+    reserve: int  # of the work that was left, what is kept for the steps after it
     wanted: bool = False  # it is the one that was asked for
     quiet: bool = False  # its own text is being shown
     failed: int = 0  # 2: its end says so; 1: something in it does
     told: Telling = Telling.NOTHING
-    looks: int = 0
     errors: list[_Error] = field(default_factory=list["_Error"])
     tail: list[str] = field(default_factory=list[str])
 
     @property
     def settled(self) -> bool:
-        """Nothing in the rest of it can be more telling, or is worth the time."""
-        return (self.told is Telling.CAUSE or self.looks > _CLOSE) and not self.listening
+        """Nothing in the rest of it can be more telling."""
+        return self.told is Telling.CAUSE and not self.listening
 
     @property
     def listening(self) -> bool:
@@ -362,17 +369,23 @@ def _shortened(raw: bytes) -> bytes:
 
 def _last_state(raw: bytes) -> bytes:
     """The last of a line's states that shows anything."""
-    for part in reversed(raw.split(b"\r")):
-        if part and _ANSI_BYTES.sub(b"", part[:_HELD]).strip():
-            return part[:_HELD]
-    return b""
+    before, _, last = raw.rpartition(b"\r")
+    if _shows(last):
+        return last[:_HELD]
+    states = dict.fromkeys(reversed(before.rstrip(b"\r").split(b"\r")))  # each once: thousands may be alike
+    return next((part[:_HELD] for part in states if _shows(part)), b"")
+
+
+def _shows(state: bytes) -> bool:
+    return bool(state) and bool(_ANSI_BYTES.sub(b"", state[:_HELD]).strip())
 
 
 def _clean(raw: bytes) -> str:
     text = raw.decode("utf-8", "replace").removeprefix("\ufeff")
-    if "\x1b" in text:
-        text = _ANSI.sub("", text)
-    text = _CONTROLS.sub("", text)
+    if not text.isprintable():
+        if "\x1b" in text:
+            text = _ANSI.sub("", text)
+        text = _CONTROLS.sub("", text)
     if stamp := _TIME.match(text):
         text = text[stamp.end() :].removeprefix("\ufeff")
     if text.startswith("#") and (prefix := _DOCKER.match(text)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from itertools import islice
 
 
 class Telling(IntEnum):
@@ -99,7 +100,7 @@ _NAMES = re.compile(
     "|".join(
         (
             r"FAILED \S",  # pytest's summary, unittest's
-            r"\S+::\S+ (?:FAILED|ERROR)\b",
+            r"(?=\S+::\S)\S+ (?:FAILED|ERROR)\b",
             r"test \S+ \.\.\. FAILED",
             r"\s*(?:FAIL|×)\s+\S",
             r"not ok \d",  # TAP
@@ -132,12 +133,13 @@ _OUTCOME = re.compile(
     r"Stage \".*\" skipped due to|Command failed with exit code|Post job cleanup)"
 )
 _FINE = re.compile(
-    r"\s*(?:[^\s:]+:\d+(?::\d+)?:\s*)?(?:[#\[(*]*\s*)?(?:npm )?(?:warn(?:ing)?|info|debug|notice|trace|note|hint)\b(?!/)"
+    r"\s*+(?:[^\s:]++:\d+(?::\d+)?:\s*+)?(?:[#\[(*]*+\s*+)?(?:npm )?(?:warn(?:ing)?|info|debug|notice|trace|note|hint)\b(?!/)"
     r"|\s*ok\b|test result: ok|\s*[+$>] (?!Task )",
     re.IGNORECASE,
 )
 PASSING = ("PASSED", "PASS ", "✓", "✔", "√")
 _WORD = re.compile(r"err(?:or)?s?|fail(?:ed|ures?|s)?|fatal|exceptions?|aborted", re.IGNORECASE)
+_MOST_WORDS = 64  # of a line that are looked at
 _NONE = frozenset(("no", "zero", "without", "any", "if", "on", "of", "ignore", "ignored", "ignoring"))
 _UNSET = re.compile(
     r"[\"']?\s*[:=]+\s*[\"'(]?(?:0\b|false|none|null|no\b|true|\[\]|\{\})|\s*\(0\)|\s+0\b", re.IGNORECASE
@@ -180,7 +182,7 @@ def _names(text: str) -> bool:
 
 def _has_word(text: str) -> bool:
     """Whether a word of failure stands there as one: not in a name, a path or an option, and not as one of which there are none."""
-    for found in _WORD.finditer(text):
+    for found in islice(_WORD.finditer(text), _MOST_WORDS):
         start, end = found.span()
         before, after = text[start - 1 : start] if start else "", text[end : end + 2]
         if before.isalnum() or (before and before in "_-./@\\"):

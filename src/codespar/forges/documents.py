@@ -47,11 +47,15 @@ async def read_document(repository: Path, ref: str, file: str) -> Document | Non
     """The document at the tip of a reference; None where there is no such reference, or no repository yet."""
     if not (repository / "HEAD").exists():
         return None
-    _, out = await git.run_bytes("rev-parse", "--verify", "-q", ref, cwd=repository, ok_codes=(0, 1))
-    if not (tip := out.decode().strip()):
+    # the commit first: one that is newer than it says has its content read, and no change of that is put on the older one
+    asked = f"info {ref}\ncontents {ref}:{file}\n".encode()
+    _, out = await git.run_bytes("cat-file", "--batch-command", cwd=repository, stdin=asked)
+    told, _, rest = out.partition(b"\n")
+    tip, _, kind = told.decode().partition(" ")
+    if kind == "missing":
         return None
-    _, text = await git.run_bytes("cat-file", "blob", f"{tip}:{file}", cwd=repository)
-    return Document(json.loads(text), tip)
+    ((_, content),) = _made_of(rest, lambda said: said)
+    return Document(content, tip)
 
 
 async def put_document(

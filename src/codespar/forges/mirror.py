@@ -76,9 +76,14 @@ class Mirror:
     # the default branch
 
     async def sync(self) -> tuple[str, str]:
+        branch, commit, _ = await self.sync_asking()
+        return branch, commit
+
+    async def sync_asking(self, *patterns: str) -> tuple[str, str, dict[str, str]]:
+        """`sync`, and by the same question what the remote's references of these names point at. Others may be among them, whose names end alike."""
         async with self._lock:
             await self._left_locks.remove()
-            branch, commit = await self._remote_head()
+            branch, commit, there = await self._remote_head(*patterns)
             await self._create("sha256" if len(commit) == 64 else "sha1")
             ref = f"refs/heads/{branch}"
             known = await self._try("rev-parse", "--verify", "-q", f"{ref}^{{commit}}", cwd=self.base)
@@ -92,7 +97,7 @@ class Mirror:
             if self._branch != branch:
                 await git.run("symbolic-ref", "HEAD", ref, cwd=self.base)
                 self._branch = branch
-            return branch, commit
+            return branch, commit, there
 
     async def _forget_others(self, ref: str) -> None:
         """Let go of what was the default branch before: git does not keep `a` beside `a/b`, and tasks see the default branch alone."""
@@ -103,11 +108,10 @@ class Mirror:
                 "update-ref", "--stdin", cwd=self.base, stdin=others.encode(errors="surrogateescape")
             )
 
-    async def _remote_head(self) -> tuple[str, str]:
+    async def _remote_head(self, *patterns: str) -> tuple[str, str, dict[str, str]]:
+        asked = ("ls-remote", "--symref", self.source, "HEAD", *patterns)
         try:
-            told = await git.run(
-                "ls-remote", "--symref", self.source, "HEAD", timeout=60, extra_env=await self._access()
-            )
+            told = await git.run(*asked, timeout=60, extra_env=await self._access())
         except git.GitError as error:
             if "dubious ownership" in error.stderr:
                 raise RepositoryUnusable(
@@ -115,18 +119,18 @@ class Mirror:
                     "run CodeSpar as its owner, give it to this user (chown -R), or link it by an ssh:// or https:// URL"
                 ) from error
             raise RepositoryUnusable(
-                f"{self.shown} is not a git repository that can be reached: {error.said}. "
-                "Check the path or URL in codespar.yaml and this user's access to it."
+                f"{self.shown} is not a git repository that can be reached: {error.said.rstrip('.')}. "
+                "Check the path or URL that it is linked by and this user's access to it."
             ) from error
         named = re.search(r"^ref: refs/heads/(.+)\tHEAD$", told, re.MULTILINE)
-        at = re.search(r"^([0-9a-f]{40,64})\tHEAD$", told, re.MULTILINE)
-        if at is None:
+        there = _references(told)
+        if "HEAD" not in there:
             raise RepositoryUnusable(await self._why_no_head())
         if named is None:
             raise RepositoryUnusable(
                 f"HEAD of {self.shown} is detached: check out its default branch (git switch <branch>), then try again"
             )
-        return named[1], at[1]
+        return named[1], there["HEAD"], there
 
     async def _why_no_head(self) -> str:
         told = await self._ls_remote("--heads")
@@ -322,11 +326,7 @@ class Mirror:
         )
 
     async def branches(self) -> dict[str, str]:
-        told = await self._ls_remote("--heads")
-        return {
-            _shown(name): commit
-            for commit, name in re.findall(r"^([0-9a-f]{40,64})\trefs/heads/(.+)$", told, re.MULTILINE)
-        }
+        return branches_of(_references(await self._ls_remote("--heads")))
 
     async def fetch_branch(self, branch: str) -> str | None:
         # hashed: `a` may be gone at the remote and `a/b` there, and git does not keep both
@@ -337,10 +337,13 @@ class Mirror:
         """Bring a reference of the remote here under another name. Returns its commit; None when the remote has none of that name."""
         if not (self.full / "HEAD").exists():
             await self.sync()
-        if not await self._asked(remote):
+        if not (there := await self._asked(remote)):
             return None
+        here = f"{local}^{{commit}}"
+        if await self._try("rev-parse", "--verify", "-q", here) == there:
+            return there
         await self._fetch(self.full, f"+{remote}:{local}", f"{remote} of {self.shown}")
-        return await git.run("rev-parse", f"{local}^{{commit}}", cwd=self.full)
+        return await git.run("rev-parse", here, cwd=self.full)
 
     async def _fetch(self, into: Path, refspec: str, what: str) -> None:
         """Fetch one refspec of the remote. Raises `RepositoryUnusable`, which names `what`."""
@@ -370,8 +373,7 @@ class Mirror:
     async def _asked(self, ref: str) -> str:
         """What the remote's reference of that whole name points at; empty where there is none. Raises `RepositoryUnusable`."""
         # git takes a name for the end of one: `refs/heads/x` is also found as `refs/heads/refs/heads/x`
-        told = (line.partition("\t") for line in (await self._ls_remote(pattern=ref)).split("\n"))
-        return next((commit for commit, _, name in told if name == ref), "")
+        return _references(await self._ls_remote(pattern=ref)).get(ref, "")
 
     async def _ls_remote(self, *options: str, pattern: str = "") -> str:
         """The remote's references as lines `<commit>\\t<name>`. Raises `RepositoryUnusable`: no answer is not "there is none"."""
@@ -400,6 +402,22 @@ async def conflicts_of(mirror: Mirror, mine: PullRequest, others: Sequence[PullR
 
     found = await asyncio.gather(*(compare(other) for other in others))
     return [conflict for conflict in found if conflict is not None]
+
+
+def _references(told: str) -> dict[str, str]:
+    """What each reference points at, by its name, as `git ls-remote` lists them."""
+    listed = re.findall(r"^([0-9a-f]{40,64})\t(.+)$", told, re.MULTILINE)
+    return {name: commit for commit, name in listed}
+
+
+def branches_of(references: Mapping[str, str]) -> dict[str, str]:
+    """Those of the references that are branches, by the branches' names."""
+    heads = "refs/heads/"
+    return {
+        _shown(name.removeprefix(heads)): commit
+        for name, commit in references.items()
+        if name.startswith(heads)
+    }
 
 
 def _is_path(source: str) -> bool:

@@ -33,7 +33,7 @@ from codespar.forges.base import (
     ReviewDraft,
 )
 from codespar.forges.documents import pack_references
-from codespar.forges.mirror import Mirror
+from codespar.forges.mirror import Mirror, branches_of
 from codespar.forges.records import PULLS, RUNS, BuildRecords, CommitRecords, PullBrief, PullRecords
 from codespar.forges.standing import stand_of
 
@@ -55,13 +55,18 @@ class Told(Mirror):
         )
 
     async def _brought(self, pull: PullRequest) -> PullRequest:
-        """The pull request as it is at the remote, whose branch moved."""
-        branch, tip = await self.sync()
-        head = await self.fetch_branch(pull.branch)
+        """The pull request as it is at the remote, where somebody may have moved its branch."""
+        ref = f"refs/heads/{pull.branch}"
+        branch, tip, there = await self.sync_asking(ref)
+        head = there.get(ref)
+        if head and head != pull.head_commit:  # which is here, or it could not have been noted
+            head = await self.fetch_branch(pull.branch)
         if head is None:
             if await self.knows(pull.head_commit):
                 return pull
             raise Gone(f"the branch {pull.branch} of PR #{pull.number} is not on {self.shown} any more")
+        if (head, tip) == (pull.head_commit, pull.base_commit):
+            return pull
         base = (await self.merge_base(tip, head)) or pull.base_commit
         if (head, base) == (pull.head_commit, pull.base_commit) or branch != pull.base_branch:
             return pull
@@ -279,9 +284,9 @@ class Told(Mirror):
         news}`: of pull requests those that are not merged, which is for good, and of runs the newest. What can happen twice alike, as a branch
         that is moved to and fro, is delivered under the number of the look, too: a look done again after a crash has the same."""
         at = datetime.now(UTC)
-        default, _ = await self.sync()
+        default, _, references = await self.sync_asking("refs/heads/*")
         self._packs = self._packs and await pack_references(self.full, PULLS, RUNS)
-        tips = await self.branches()
+        tips = branches_of(references)
         there = {str(pull.number): pull for pull in await self._pulls.briefs()}
         runs = {run.id: run for run in reversed(await self._builds.find())}
         stands = {number: [pull.head_commit, pull.state.value] for number, pull in there.items()}
