@@ -135,3 +135,61 @@ async def test_another_programs_server_is_named_by_its_address(tmp_path: Path) -
         other.shutdown()
         other.server_close()
     assert code == 1 and f"{url} answered with HTTP status 404. If a CodeSpar server is there" in err
+
+
+async def test_the_version_is_told_as_an_option_too(tmp_path: Path) -> None:
+    told = await codespar(tmp_path, "version")
+    assert told == await codespar(tmp_path, "--version")
+    assert told[0] == 0 and told[1].startswith("codespar ")
+
+
+async def test_a_data_folder_that_cannot_be_is_told_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file\n")
+    (tmp_path / "codespar.yaml").write_text("server: {port: 0}\ndata_dir: taken\n")
+    code, _, err = await codespar(tmp_path, "up")
+    assert code == 1 and "Traceback" not in err
+    assert (
+        f"the data folder {tmp_path / 'taken'} cannot be written to: File exists" in err and "data_dir" in err
+    )
+
+
+async def test_a_server_without_the_models_key_says_so_as_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "codespar.yaml").write_text("server: {port: 0}\nmodel: {api_key_env: KEY_OF_NOBODY}\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CODESPAR_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "codespar", "up"),
+        cwd=tmp_path,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            while "model.no-key" not in (line := (await process.stdout.readline()).decode()):
+                assert line, "the server ended and had not said it"
+        assert "KEY_OF_NOBODY" in line
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_who_asks_a_stopped_project_is_told_that_it_is_stopped_and_what_ends_that(house: House) -> None:
+    assert (await codespar(house.folder, "link", "../shop.git"))[0] == 0
+    try:
+        await codespar(house.folder, "send", "kill")
+        _, status, _ = await codespar(house.folder, "send", "status")
+        code, told, _ = await codespar(house.folder, "send", "instruct tidy up")
+    finally:
+        await codespar(house.folder, "send", "resume")
+    assert "tasks, stopped" in status and "starts one" not in status
+    assert code == 1 and "Not done: shop is stopped" in told and "Next: `resume` ends that" in told
+    assert "ask one of" not in told
+
+
+async def test_a_command_that_this_release_only_knows_by_name_is_not_called_a_matter_of_configuration(
+    house: House,
+) -> None:
+    assert (await codespar(house.folder, "link", "../shop.git"))[0] == 0
+    _, told, _ = await codespar(house.folder, "send", "investigate the outage")
+    assert "`investigate` is not in this release" in told and "configured" not in told

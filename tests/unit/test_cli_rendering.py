@@ -250,6 +250,12 @@ def test_progress_on_one_line() -> None:
     assert progress_line(response) == "🔧 task-7k2m9q: running the tests · 3:07 min · 12 turns · $0.42"
 
 
+def test_one_turn_is_not_told_as_several() -> None:
+    task = TASK.evolve(turns=1, tokens=1, cost_micros=0)
+    assert cards.used(task) == "1 turn, 1 token, $0.00"
+    assert cards.used(TASK.evolve(turns=0, tokens=2, cost_micros=0)) == "0 turns, 2 tokens, $0.00"
+
+
 def test_without_progress_the_line_is_the_title() -> None:
     assert progress_line(NormalizedResponse(title="Started")) == "Started"
 

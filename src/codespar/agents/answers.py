@@ -13,7 +13,6 @@ from codespar.agents.turn import Turn
 from codespar.domain.commands import COMMANDS, CommandSpec, NotUnderstood
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
 from codespar.domain.slots import position, queue, running
-from codespar.domain.tasks import money
 from codespar.models.base import Interpretation
 
 _SHOWN_DIFF = 6000  # characters of a diff in a message
@@ -48,9 +47,15 @@ def status(turn: Turn) -> None:
     state = [FieldLine(name="Agent", value=f"{agent.id} {agent.state}" if agent else "unknown")]
     if problem := turn.unit.problem(turn.project):
         state.append(FieldLine(name="Repository", value=f"cannot be read: {problem}"))
+    project = turn.unit.project(turn.project)
+    paused = project is not None and project.paused
+    if paused:
+        state.insert(0, FieldLine(name="Stopped", value="nothing new begins; `resume` ends that"))
     turn.say(
         overview.evolve(
-            title=f"📊 {turn.project}: {len(running(tasks))}/{turn.max_tasks} tasks",
+            title=f"📊 {turn.project}: {len(running(tasks))}/{turn.max_tasks} tasks"
+            + (", stopped" if paused else ""),
+            text="" if paused else overview.text,
             fields=(*state, *overview.fields, *running_reviews),
         )
     )
@@ -70,12 +75,7 @@ def status_of(turn: Turn, id: str) -> NormalizedResponse:
         place = position(turn.unit.open_tasks(task.project), task.id)
         lines.append(FieldLine(name="Task", value=f'"{task.instruction}"'))
         lines.append(FieldLine(name="Now", value=task.phase + (f" (position {place})" if place else "")))
-        lines.append(
-            FieldLine(
-                name="Used",
-                value=f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}",
-            )
-        )
+        lines.append(FieldLine(name="Used", value=cards.used(task)))
         if task.result and task.result.pr_number:
             lines.append(FieldLine(name="PR", value=f"#{task.result.pr_number} {task.result.pr_title}"))
     if review is not None:
@@ -96,7 +96,7 @@ def help_(turn: Turn) -> None:
     lines = [
         FieldLine(
             name=spec.usage,
-            value=spec.summary + ("" if spec.available else " (not configured yet)"),
+            value=spec.summary + ("" if spec.available else " (not in this release)"),
         )
         for spec in specs
     ]
@@ -171,15 +171,12 @@ def not_understood(
     )
 
 
-def not_configured(spec: CommandSpec) -> NormalizedResponse:
-    return later(f"`{spec.name}`", spec.brought_by or "a later release brings it")
-
-
-def later(what: str, why: str) -> NormalizedResponse:
+def not_here(spec: CommandSpec) -> NormalizedResponse:
+    """Of a command that this release only recognizes."""
     return NormalizedResponse(
-        title=f"⏳ {what} is not configured yet",
+        title=f"⏳ `{spec.name}` is not in this release",
         tone=Tone.WARNING,
-        text=why,
+        text=f"Nothing was done: {spec.brought_by}.",
         fields=(FieldLine(name="Next", value="`help` shows what works now, `status` what is there"),),
     )
 

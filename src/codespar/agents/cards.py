@@ -11,7 +11,7 @@ from datetime import datetime
 from codespar.domain.approvals import Approval, ApprovalState, Verdict
 from codespar.domain.messages import Action, Block, FieldLine, NormalizedResponse, Progress, Tone
 from codespar.domain.slots import position, queue, running
-from codespar.domain.tasks import Task, TaskResult, TaskStatus, money
+from codespar.domain.tasks import Task, TaskResult, TaskStatus, counted, money
 
 
 def _line(name: str, value: object) -> FieldLine:
@@ -99,7 +99,7 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
         fields=(
             _line("Task", f'"{task.title}"'),
             _line("Elapsed", f"{elapsed:.0f} s"),
-            _line("Used", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
+            _line("Used", used(task)),
         ),
         progress=Progress(
             phase=task.phase,
@@ -116,6 +116,11 @@ def progress(task: Task, now: datetime) -> NormalizedResponse:
     )
 
 
+def used(task: Task) -> str:
+    """What a task has used so far."""
+    return f"{counted(task.turns, 'turn')}, {counted(task.tokens, 'token')}, {money(task.cost_micros)}"
+
+
 def completed(task: Task, result: TaskResult) -> NormalizedResponse:
     fields = [
         _line("", f'PR #{result.pr_number} opened: "{result.pr_title}"'),
@@ -123,7 +128,10 @@ def completed(task: Task, result: TaskResult) -> NormalizedResponse:
             "", f"Files changed: {result.files_changed} | Lines: +{result.additions} / -{result.deletions}"
         ),
         _line("Tests", tests(result)),
-        _line("Cost", f"{money(result.cost_micros)} ({result.tokens} tokens, {result.turns} turns)"),
+        _line(
+            "Cost",
+            f"{money(result.cost_micros)} ({counted(result.tokens, 'token')}, {counted(result.turns, 'turn')})",
+        ),
         _line("Asked by", task.requester),
     ]
     return NormalizedResponse(
@@ -170,7 +178,7 @@ def task_so_far(task: Task) -> tuple[FieldLine, ...]:
     """What a question about a task shows of it."""
     return (
         _line("Task", f'"{task.title}"'),
-        _line("Used so far", f"{task.turns} turns, {task.tokens} tokens, {money(task.cost_micros)}"),
+        _line("Used so far", used(task)),
     )
 
 

@@ -18,6 +18,7 @@ from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command
 from codespar.domain.messages import Attachment, FieldLine
 from codespar.domain.people import Person, may
+from codespar.domain.tasks import counted
 from codespar.forges.base import AccessLost, Forge, ForgeUnavailable, PullState
 from codespar.screening.base import Screening
 from codespar.store.base import Incoming, Store, Unit
@@ -156,7 +157,7 @@ class Gathering:
                 f"#{pull.number} {pull.title} ({pull.state}{draft}, by {pull.author}{size}{since}) {checks}"
             )
             lines.append(told.rstrip())
-        return Facts(title=f"{len(pulls)} pull requests ({state})", text="\n".join(lines))
+        return Facts(title=f"{counted(len(pulls), 'pull request')} ({state})", text="\n".join(lines))
 
     async def _search(self, project: str, command: Command) -> Facts:
         forge, index = self._forge(project), self._index(project)

@@ -23,7 +23,7 @@ from codespar.agents import (
     watcher,
 )
 from codespar.agents.alone import may_tell
-from codespar.agents.answers import ANSWERS, not_configured, not_understood
+from codespar.agents.answers import ANSWERS, not_here, not_understood
 from codespar.agents.frontdesk import MAX_CONTENT
 from codespar.agents.gathering import Gathering
 from codespar.agents.turn import TELLING, Bench, Turn, who_asks
@@ -31,6 +31,7 @@ from codespar.agents.turns import Understood
 from codespar.agents.understanding import LASTS, Understanding, as_command
 from codespar.domain.approvals import Approval
 from codespar.domain.autonomy import (
+    PAUSED,
     Action,
     Ask,
     AuthorizationVerdict,
@@ -161,11 +162,19 @@ class ProjectAgent:
             title = f"`{name}` is not yours to give"
             if turn.alone:
                 title = f"{turn.person.name} did not do `{turn.command.written}`, which its schedule asks for"
-            turn.say(cards.refused(title, told, f"ask one of: {able}" if able else ""))
+            next_step = f"ask one of: {able}" if able else ""
+            if decision.rule == PAUSED:
+                title = title if turn.alone else f"Not done: {turn.project} is stopped"
+                next_step = (
+                    "`resume` ends that"
+                    if turn.person.role in decision.who_could
+                    else f"`resume` ends that; {next_step}"
+                )
+            turn.say(cards.refused(title, told, next_step))
             return False
         handler = self._handlers.get(name)
         if handler is None:
-            turn.say(not_configured(turn.command.spec))
+            turn.say(not_here(turn.command.spec))
             return False
         if decision.verdict is AuthorizationVerdict.NEEDS_APPROVAL:
             return self._ask(turn, decision)

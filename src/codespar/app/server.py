@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -20,8 +23,15 @@ from codespar.domain.base import CodesparError
 log = structlog.get_logger(__name__)
 
 
+ROOM = 2 * 1024**3  # bytes that should be free on the data folder's disk
+
+
 class PortTaken(CodesparError):
     """Another program listens where the server should."""
+
+
+class FolderUnusable(CodesparError):
+    """The server cannot keep anything where it should."""
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -41,10 +51,28 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _look_at_folder(folder: Path) -> None:
+    """Make the data folder. Raises `FolderUnusable`; a disk that is nearly full is told alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FolderUnusable(
+            f"the data folder {folder} cannot be written to: {os.strerror(error.errno or 0)}. Give it to this user, or set another "
+            "`data_dir` in codespar.yaml."
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        told = "the disk is nearly full: when it is, nothing can be kept and every message is refused"
+        log.warning("data.nearly-full", data=str(folder), free_mib=free // 1024**2, means=told)
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
     from codespar.web.api import create_app
 
+    _look_at_folder(settings.data_dir.resolve())
     app = App(settings)
     try:
         await app.start()
@@ -72,6 +100,9 @@ async def serve(settings: Settings) -> None:
     gc.enable()
     sys.setswitchinterval(0.0005)  # the loop and the writer take turns: neither waits long for the other
     log.info("server.ready", url=f"http://{address[0]}:{address[1]}", data=str(app.folder))
+    if settings.model.needs_key and not settings.model.api_key(os.environ):
+        told = f"tasks will fail: set {settings.model.api_key_env} and start again; everything else works"
+        log.warning("model.no-key", means=told)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

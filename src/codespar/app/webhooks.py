@@ -102,7 +102,10 @@ class Webhooks:
             log.info("webhook.unlinked", repository=heard.repository, kind=event, delivery=delivery)
             return 202, {"accepted": False, "ignored": told}
         if projects and not meant:
-            raise ApiError(401, "bad_signature", f"the signature is not of the secret of {heard.repository}")
+            own = "a webhook that `codespar link --webhook` made has one of its own, as has a project with `webhook_secret_env`"
+            raise ApiError(
+                401, "bad_signature", f"the signature is not of the secret of {heard.repository}: {own}"
+            )
         digest = hashlib.sha256(body).hexdigest()
         new = await self._store.write(lambda unit: _keep(unit, meant, heard.news, digest, now))
         if heard.comment is not None and hear is not None and meant:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from codespar.channels.base import Capabilities
 from codespar.domain.messages import Block, Channel, NormalizedResponse, Tone
-from codespar.domain.tasks import Thread, money
+from codespar.domain.tasks import Thread, counted, money
 
 if TYPE_CHECKING:
     from rich.panel import Panel
@@ -67,7 +67,7 @@ def progress_line(response: NormalizedResponse) -> str:
     """A progress edit on one line: what an in-place edit becomes where nothing can be edited."""
     parts = [one_line(response.title)]
     if used := response.progress:
-        parts += [duration(used.elapsed_seconds), f"{used.turns} turns", money(used.cost_micros)]
+        parts += [duration(used.elapsed_seconds), counted(used.turns, "turn"), money(used.cost_micros)]
     return " · ".join(parts)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from codespar.channels.base import File
 from codespar.domain.messages import Block, NormalizedResponse
-from codespar.domain.tasks import money
+from codespar.domain.tasks import counted, money
 
 Measure = Callable[[str], int]
 _EXTENSIONS = {"diff": "diff", "python": "py", "json": "json", "yaml": "yaml", "markdown": "md", "sh": "sh"}
@@ -118,4 +118,4 @@ def progress_line(response: NormalizedResponse) -> str:
     used = response.progress
     if used is None:
         return ""
-    return f"{used.phase} · {used.elapsed_seconds:.0f} s · {used.turns} turns · {money(used.cost_micros)}"
+    return f"{used.phase} · {used.elapsed_seconds:.0f} s · {counted(used.turns, 'turn')} · {money(used.cost_micros)}"

@@ -28,7 +28,6 @@ OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="codespar",
-    help="Persistent agents for your projects, in your terminal. `codespar up` starts the server, `codespar chat` talks to it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,6 +36,23 @@ audit = typer.Typer(no_args_is_help=True, help="The record of who did what.")
 app.add_typer(audit, name="audit")
 build = typer.Typer(no_args_is_help=True, help="Builds of projects whose code host is the embedded one.")
 app.add_typer(build, name="build")
+
+
+def _told_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    told: Annotated[
+        bool,
+        typer.Option("--version", callback=_told_version, is_eager=True, help="The version of this program."),
+    ] = False,
+) -> None:
+    """Persistent agents for your projects, in your terminal. `codespar up` starts the server, `codespar chat` talks to it."""
+
 
 ServerOption = Annotated[
     str | None,
@@ -241,6 +257,7 @@ def clean(
     from codespar.app.housekeeping import remove_unused_images
     from codespar.config import load_settings
     from codespar.config.units import duration
+    from codespar.domain.tasks import counted
 
     try:
         seconds = duration(older)
@@ -249,8 +266,12 @@ def clean(
     if seconds < 3600:
         _stop("--older-than must be at least 1h: a task may be about to start from what was just made", USAGE)
     settings = load_settings(config, os.environ)
+    typer.echo(
+        f"Removing images of ours that nobody has used for {older}. With many this takes minutes; Ctrl-C ends it.",
+        err=True,
+    )
     removed, freed = asyncio.run(remove_unused_images(settings, timedelta(seconds=seconds)))
-    typer.echo(f"Removed {removed} images, about {freed / 1024**2:.0f} MiB.")
+    typer.echo(f"Removed {counted(removed, 'image')}, about {freed / 1024**2:.0f} MiB.")
 
 
 @app.command()

@@ -160,6 +160,8 @@ async def _ask_engine(address: str, image: str) -> tuple[str, bool]:
                 version = str((await response.json(content_type=None))["Version"])
             async with session.get(f"{base}/images/{image}/json") as response:
                 return version, response.status == 200
+        except aiohttp.ClientConnectorError as error:
+            raise OSError(os.strerror(error.errno) if error.errno else str(error)) from error
         except (aiohttp.ClientError, KeyError, TypeError) as error:
             raise ValueError(f"what answers is no Docker Engine: {error}") from error
 

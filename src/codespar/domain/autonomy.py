@@ -64,6 +64,7 @@ LEVELS: tuple[Level, ...] = (
     Level(level=5, name="Full", means="high-risk work too, except what always needs a human"),
 )
 DEFAULT_LEVEL = 1
+PAUSED = "paused"  # the rule that stops everything but looking, until `resume`
 SUGGESTS_FROM = 2  # below, an agent by itself does not even propose
 AUTO_FROM: dict[Risk, int] = {Risk.LOW: 3, Risk.MEDIUM: 4, Risk.HIGH: 5}  # critical: never
 
@@ -360,8 +361,12 @@ def _approved(approval: str) -> Decision:
 
 
 def _paused() -> Decision:
-    return _deny(
-        "paused", "the project is paused; `resume` brings it back", who_could(Permission.KILL_SWITCH)
+    able = who_could(Permission.KILL_SWITCH)
+    return Decision(
+        verdict=AuthorizationVerdict.DENY,
+        rule=PAUSED,
+        reason=f"the project is paused; `resume` ends that. Who could give it: {_names(able)}.",
+        who_could=able,
     )
 
 

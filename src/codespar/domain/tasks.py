@@ -19,6 +19,11 @@ def money(micros: int) -> str:
     return f"${micros / MICROS:.2f}" if micros >= 10_000 or micros == 0 else f"${micros / MICROS:.4f}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things as people say it: `1 turn`, `2 turns`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class TaskKind(StrEnum):
     INSTRUCT = "instruct"
     FIX = "fix"
