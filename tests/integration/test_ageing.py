@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 
 from codespar.app.housekeeping import ROWS, Housekeeping
@@ -25,17 +23,6 @@ MESSAGE = {"message": {}, "person": None, "thread": {}}
 NEWS = {"news": {}}
 PLACE = "cli/shop/"
 Row = tuple[str, str, dict[str, Any] | None, int, bool]  # source, delivery, body, age in days, done
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def tidy(store: Database, folder: Path, **after: Any) -> dict[str, int]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from codespar.domain.agents import AgentKind, AgentState, Outcome, TransitionRefused
 from codespar.domain.messages import Author, Channel, NormalizedMessage, NormalizedResponse
@@ -21,17 +18,6 @@ from codespar.store.database import Database
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 THREAD = Thread(channel="cli", conversation="shop", thread_id="t", person="ada")
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def body(text: str = "status") -> dict[str, object]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
-import pytest_asyncio
 
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind
@@ -19,17 +14,6 @@ from codespar.store.database import Database
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 THREAD = Thread(channel="slack", conversation="T1:C1/a", thread_id="17.5")
 ADA = Person(id="ada", name="Ada", role=Role.OWNER)
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def say(unit: Unit, key: str, title: str, *, again: bool = False) -> None:

@@ -47,7 +47,7 @@ class Hands:
         return await self._given[topic.partition("-")[0]](topic)
 
     async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"a task sleeps for nothing, and not for {seconds} s")
 
 
 async def spent() -> Answer:

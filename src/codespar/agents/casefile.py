@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codespar.agents.evidence import Evidence
+from codespar.agents.files import write_whole
 from codespar.config import RepositoryConfig
 from codespar.domain.base import CodesparError, Value
 from codespar.domain.diffs import Diff, parse
@@ -109,9 +110,7 @@ class CaseFile:
     def _write(self, files: Mapping[str, bytes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            unfinished = self.folder / f"{name}.part"
-            unfinished.write_bytes(content)
-            unfinished.replace(self.folder / name)
+            write_whole(self.folder / name, content)
 
 
 def _json(value: Value | RepositoryConfig) -> bytes:

@@ -188,8 +188,7 @@ class Gathering:
         if behind is None or ahead:  # somebody pushed with force: what it shows is not in the branch any more
             far = "on another history than"
         else:
-            plural = "commit" if behind == 1 else "commits"
-            far = f"{behind} {plural} behind" if behind else "up to date with"
+            far = f"{counted(behind, 'commit')} behind" if behind else "up to date with"
         told = f"{state.files} files and {state.symbols} symbols of {state.commit[:12]}, {far} {branch}"
         return Facts(text=told)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codespar.agents import cards
+from codespar.agents.files import write_whole
 from codespar.agents.leavings import Events, Words, plain, read_result
 from codespar.agents.workshop import Answer
 from codespar.domain.base import Value
@@ -340,7 +341,4 @@ def _began(order: Order) -> float:
 
 
 def _keep(path: Path, value: Value) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(value.model_dump_json(by_alias=True))
-    unfinished.replace(path)
+    write_whole(path, value.model_dump_json(by_alias=True).encode())

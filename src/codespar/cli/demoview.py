@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from codespar.channels.cli import WIDEST, one_line, progress_line, render
 from codespar.cli.client import Json
 from codespar.domain.messages import NormalizedResponse
-from codespar.domain.tasks import MICROS, money
+from codespar.domain.tasks import MICROS, counted, money
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -89,8 +89,7 @@ class View:
                 "no tests" if tests is None else "tests passed" if tests["exitCode"] == 0 else "tests FAILED"
             )
             cost = money(round(task["costUsd"] * MICROS))
-            files = f"{task['filesChanged']} file" + ("s" if task["filesChanged"] != 1 else "")
-            size = f"{files}, +{task['additions']} / -{task['deletions']}"
+            size = f"{counted(task['filesChanged'], 'file')}, +{task['additions']} / -{task['deletions']}"
             self.line(
                 f"  #{task['prNumber']} {one_line(task['prTitle'])} · {size} · {ran} · {cost} · {task['branch']}"
             )

@@ -1,4 +1,8 @@
-"""The one implementation of `Unit`: SQL over a connection that is inside a transaction."""
+"""The one implementation of `Unit`: SQL over a connection that is inside a transaction.
+
+What is letters, people, watching or ageing has a file of its own. The rest stays together, and is a little longer than others, because inbox,
+outbox, tasks and the audit chain count by the same counters and announce by the same notices.
+"""
 
 from __future__ import annotations
 
