@@ -38,6 +38,9 @@ SAFE_CONFIG = (
     ("user.name", "CodeSpar"),
     ("user.email", "codespar@localhost"),
 )
+GRACE = (
+    10.0  # seconds for a git that is told to end: on a busy machine one that is in no hurry hears of it late
+)
 
 
 def without_credentials(text: str) -> str:
@@ -95,11 +98,13 @@ async def run_bytes(
     ok_codes: tuple[int, ...] = (0,),
     timeout: float = 600,
     cap: int | None = None,
+    idle: bool = False,
 ) -> tuple[int, bytes]:
-    """Run git and return (exit code, stdout). Raises `GitError` for a code outside `ok_codes` and after `timeout` seconds, and
-    `OutputTooLarge` beyond `cap` bytes of output, of which no more are held than that."""
+    """Run git and return (exit code, stdout); `idle` has it use what processor time nobody else wants. Raises `GitError` for a code outside
+    `ok_codes` and after `timeout` seconds, and `OutputTooLarge` beyond `cap` bytes of output, of which no more are held than that."""
     process = await _start(
         asyncio.create_subprocess_exec(
+            *(("nice", "-n", "19") if idle else ()),
             "git",
             *arguments,
             cwd=cwd,
@@ -155,7 +160,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, what)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(GRACE):
                 return await drained(process)
 
 
@@ -211,11 +216,14 @@ async def run(
     stdin: bytes | None = None,
     extra_env: Mapping[str, str] | None = None,
     timeout: float = 600,
+    idle: bool = False,
 ) -> str:
     """Run git and return its output as text without the last newline; bytes that are no UTF-8 become lone surrogates.
 
     Raises `GitError` when it fails, and after `timeout` seconds."""
-    _, out = await run_bytes(*arguments, cwd=cwd, stdin=stdin, extra_env=extra_env, timeout=timeout)
+    _, out = await run_bytes(
+        *arguments, cwd=cwd, stdin=stdin, extra_env=extra_env, timeout=timeout, idle=idle
+    )
     return out.decode(errors="surrogateescape").rstrip("\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codespar import git
+from codespar.app import packing
 from codespar.app.housekeeping import Housekeeping, empty
 from codespar.channels.base import AttachmentRefused
 from codespar.channels.locker import Locker
@@ -294,18 +297,23 @@ async def test_old_attachments_go_but_for_those_that_an_open_task_refers_to(plac
 
 def test_what_comes_again_while_it_is_being_removed_is_there_afterwards(tmp_path: Path) -> None:
     locker = Locker({}, tmp_path)
-    stop = threading.Event()
+    stop, met = threading.Event(), threading.Event()
 
     def remove() -> int:
         removed = 0
         while not stop.is_set():
             removed += locker.remove_old(1000.0, ())[0]
+            if removed:
+                met.set()
         return removed
 
     with ThreadPoolExecutor(1) as pool:
         removing = pool.submit(remove)
         try:
-            for number in range(1000):
+            deadline, number = time.monotonic() + 60, 0
+            while number < 1000 or not met.is_set():
+                assert time.monotonic() < deadline or number < 1000, "nothing is ever removed"
+                number += 1
                 (tmp_path / SHA).write_bytes(b"x")
                 os.utime(tmp_path / SHA, (1.0, 1.0))  # it came long ago
                 locker._write(SHA, b"x")  # pyright: ignore[reportPrivateUsage]
@@ -313,6 +321,20 @@ def test_what_comes_again_while_it_is_being_removed_is_there_afterwards(tmp_path
         finally:
             stop.set()
         assert removing.result() > 0
+
+
+async def test_a_repository_with_many_loose_references_is_packed_and_told_of(place: Place) -> None:
+    repository = place.folder / "repos" / "shop" / "base.git"
+    await git.run("init", "--quiet", "--bare", str(repository))
+    tree = await git.run("mktree", cwd=repository, stdin=b"")
+    commit = await git.commit_tree(repository, tree, (), "x", "Ada", NOW)
+    names = "".join(f"create refs/heads/{number} {commit}\n" for number in range(packing.REFS + 1))
+    await git.run("update-ref", "--stdin", cwd=repository, stdin=names.encode())
+    assert await place.tidy(images="never") == {"repositories": packing.REFS}, (
+        "one file is there for them all"
+    )
+    assert len((await git.run("for-each-ref", cwd=repository)).splitlines()) == packing.REFS + 1
+    assert await place.tidy(images="never") == {}
 
 
 async def test_an_engine_that_does_not_answer_keeps_nothing_else_from_being_removed(place: Place) -> None:
@@ -334,13 +356,13 @@ async def test_a_unit_beside_it_that_fails_keeps_no_folder_from_being_removed(pl
 
     def hold(unit: Unit) -> None:
         held.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def fail(unit: Unit) -> None:
         raise ValueError("not this one")
 
     holding = asyncio.create_task(place.store.write(hold))
-    await asyncio.to_thread(held.wait, 10)
+    await asyncio.to_thread(held.wait, 60)
     tidying = asyncio.create_task(place.tidy(images="never"))
     await asyncio.sleep(0.5)  # its unit waits for the one that is held
     failing = asyncio.create_task(place.store.write(fail))

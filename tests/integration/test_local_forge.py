@@ -198,6 +198,7 @@ async def test_lock_files_that_a_power_cut_left_are_removed_and_those_in_use_are
     await forge.sync()
     left = [
         forge.base / "HEAD.lock",
+        forge.base / "packed-refs.new",
         forge.full / "packed-refs.lock",
         forge.full / "refs" / "heads" / "a.lock",
     ]

@@ -1,4 +1,5 @@
-"""What nobody needs any more is removed: unused container images, old attachments, the folders of what has ended, old messages.
+"""What nobody needs any more is removed: unused container images, old attachments, the folders of what has ended, old messages; and our
+repositories are packed.
 
 It works at start, when the task image is ready, and once a day. It must never remove what an open task, a running review, a pending approval
 or a container needs, never follow a link, and never remove anything outside the data folder. What cannot be removed is logged and stays.
@@ -10,7 +11,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from uuid import uuid4
 
 import structlog
 
+from codespar.app.packing import pack_repositories
 from codespar.app.sandbox import make_sandbox
 from codespar.app.stopping import cancelled
 from codespar.channels.locker import Locker
@@ -85,7 +87,7 @@ class Housekeeping:
             await asyncio.sleep(EVERY)
 
     async def tidy(self) -> None:
-        """Remove what it is time for."""
+        """Remove what it is time for, and pack what there is much of."""
         parts = {
             "images": self._images,
             "attachments": self._attachments,
@@ -97,14 +99,18 @@ class Housekeeping:
             if isinstance(after, str):
                 assert after == NEVER
                 continue
-            try:
-                removed, freed = await part(self._clock() - timedelta(seconds=after))
-            except (CodesparError, OSError) as error:
-                log.warning("housekeeping.failed", of=what, error=str(error))
-                continue
-            if removed:
-                log.info("housekeeping.removed", of=what, count=removed, bytes=freed)
-                self._counted(what, removed, freed)
+            await self._tell(what, part(self._clock() - timedelta(seconds=after)))
+        await self._tell("repositories", pack_repositories(self._folder / "repos"))
+
+    async def _tell(self, what: str, removing: Awaitable[tuple[int, int]]) -> None:
+        try:
+            removed, freed = await removing
+        except (CodesparError, OSError) as error:
+            log.warning("housekeeping.failed", of=what, error=str(error))
+            return
+        if removed:
+            log.info("housekeeping.removed", of=what, count=removed, bytes=freed)
+            self._counted(what, removed, freed)
 
     async def _images(self, before: datetime) -> tuple[int, int]:
         open_tasks = await self._store.read(_images_of_open_tasks)

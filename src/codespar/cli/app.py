@@ -251,10 +251,11 @@ def clean(
     ] = "14d",
     config: ConfigOption = None,
 ) -> None:
-    """Remove our container images that nobody uses any more. A server does so by itself, once a day."""
+    """Pack our repositories, and remove our container images that nobody uses any more. A server does so by itself, once a day."""
     from datetime import timedelta
 
     from codespar.app.housekeeping import remove_unused_images
+    from codespar.app.packing import pack_repositories
     from codespar.config import load_settings
     from codespar.config.units import duration
     from codespar.domain.tasks import counted
@@ -266,6 +267,8 @@ def clean(
     if seconds < 3600:
         _stop("--older-than must be at least 1h: a task may be about to start from what was just made", USAGE)
     settings = load_settings(config, os.environ)
+    files, freed = asyncio.run(pack_repositories(settings.data_dir.resolve() / "repos"))
+    typer.echo(f"Packed our repositories: {counted(files, 'file')} fewer, about {freed / 1024**2:.0f} MiB.")
     typer.echo(
         f"Removing images of ours that nobody has used for {older}. With many this takes minutes; Ctrl-C ends it.",
         err=True,
