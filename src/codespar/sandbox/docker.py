@@ -140,13 +140,14 @@ class DockerSandbox:
         from aiodocker import DockerError
 
         try:
-            shown = await docker.containers.get(name)
+            found = await docker.containers.get(name)
+            shown = await found.show()
         except DockerError as error:
-            if error.status == 404:
+            if error.status == 404:  # also when somebody removes it between the two
                 return None
             raise no_engine("its address", error) from error
-        labels: dict[str, str] = (await shown.show())["Config"].get("Labels") or {}
-        return shown if labels.get(INSTALLATION_LABEL) == self._installation else None
+        labels: dict[str, str] = shown["Config"].get("Labels") or {}
+        return found if labels.get(INSTALLATION_LABEL) == self._installation else None
 
     async def _adopt(self, docker: Docker, order: Order) -> tuple[DockerContainer, bool]:
         """The container that has the order's name, and whether it was started before. Refuses one that is not ours."""
