@@ -20,7 +20,7 @@ from codespar.agents.builds import BuildTools, BuildWatch
 from codespar.app.webhooks import accept_news
 from codespar.domain.approvals import Approval, ApprovalState
 from codespar.domain.builds import BuildJob, Conclusion, Run, Standing, Step
-from codespar.domain.happenings import Checked, Happening, News, RepositoryChanged
+from codespar.domain.happenings import Checked, Happening, News, Ran, RepositoryChanged
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind, Rules
 from codespar.domain.tasks import Task, TaskKind, TaskStatus
@@ -531,6 +531,29 @@ async def test_status_build_tells_each_workflow_and_branch(shop: Shop) -> None:
     assert "runs on" in lines["main · deploy"]
 
 
+@pytest.mark.parametrize("minutes", [-9, 0, 9])
+async def test_an_end_counts_whatever_time_it_bears_and_is_not_taken_back(shop: Shop, minutes: int) -> None:
+    run = await shop.ran(None, id="5")
+    end = run.evolve(conclusion=BAD, updated_at=run.updated_at + timedelta(minutes=minutes))
+    for one in (end, run.evolve(updated_at=AT)):
+        await shop.hear(Ran(run=one))
+    [told] = await shop.say("status build")
+    assert [(line.name, line.value[:1]) for line in told.fields] == [("main · tests", "❌")]
+
+
+async def test_an_attempt_whose_end_was_never_told_does_not_run_beside_the_next(shop: Shop) -> None:
+    sha = await shop.head()
+    await shop.ran(None, sha, id="5")
+    [told] = await shop.say("status build")
+    assert [line.value for line in told.fields] == [f"⏳ runs on {sha[:12]}"]
+    await shop.ran(None, sha, id="5", attempt=2)
+    [told] = await shop.say("status build")
+    assert [line.value for line in told.fields] == [f"⏳ runs on {sha[:12]}"]
+    await shop.ran(GOOD, sha, id="5", attempt=2)
+    [told] = await shop.say("status build")
+    assert [line.value[:1] for line in told.fields] == ["✅"]
+
+
 async def test_a_host_that_does_not_answer_is_asked_again_before_anything_is_told(tmp_path: Path) -> None:
     """Which branch is the default one is not known meanwhile, and its log is worth waiting for."""
 
@@ -615,6 +638,27 @@ async def test_a_pull_request_from_the_default_branch_says_nothing_of_that_branc
     assert await shop.work() == ["it tried a pull request, and no branch"]
     assert await shop.builds_told() == [] and await shop.tasks() == []
     assert (await shop.standing()).broken_by is None and not (await shop.standing()).flaky
+
+
+async def test_a_status_of_a_commit_that_is_in_no_branch_of_ours_breaks_none(shop: Shop) -> None:
+    """GitHub names no branch where the commit is a fork's."""
+    at, sha = shop.clock(), "f" * 40
+    run = Run(
+        id=f"status:{sha}:ci",
+        workflow="ci",
+        branch="",
+        commit=sha,
+        event="status",
+        started_at=at,
+        updated_at=at,
+    )
+    await shop.hear(Checked(run=run))
+    [told] = await shop.say("status build")
+    assert [line.name for line in told.fields] == ["elsewhere · ci"]
+    await shop.hear(Checked(run=run.evolve(conclusion=BAD)))
+    [told] = await shop.say("status build")
+    assert told.title == "📊 Builds of shop: none known" and told.fields == ()
+    assert await shop.store.read(lambda unit: unit.standings("shop")) == []
 
 
 async def test_what_is_broken_on_a_branch_is_told_when_that_becomes_the_default_one(shop: Shop) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from codespar.cli.doctor import Check, examine, report, retiring
-from codespar.cli.processes import free_port
 from codespar.config import ModelSettings
 from codespar.scripted.script import Library
 from support.house import House
 from support.platforms.slack import FakeSlack
+from support.ports import free_port
 from support.repositories import repository
 
 SECRETS = {
@@ -67,7 +67,7 @@ async def codespar(folder: Path, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 180)
     return process.returncode or 0, out.decode()
 
 
@@ -215,7 +215,7 @@ async def test_with_a_server_its_live_state_is_shown_and_the_code_of_send_regist
         found = re.search(r"register ([0-9A-Z]{4}-[0-9A-Z]{4})", answer)
         assert code == 0 and found, answer
         await slack.say("ada", f"register {found[1]}", direct=True)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not any("Role: owner" in one.text for one in slack.seen(slack.direct("ada"))):
             assert time.monotonic() < deadline, slack.seen()
             await asyncio.sleep(0.05)
@@ -227,7 +227,7 @@ async def test_with_a_server_its_live_state_is_shown_and_the_code_of_send_regist
 
 
 async def until_state(house: House, name: str, state: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (found := (await house.client.get("/api/v1/channels"))["channels"][name]).startswith(state):
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.1)

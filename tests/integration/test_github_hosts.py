@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from codespar.app import now
 from codespar.cli.client import Client
+from codespar.cli.doctor import unreadable
 from codespar.cli.talk import link_repository
 from codespar.domain.base import CodesparError
 from codespar.domain.people import Person, Role
+from codespar.forges.base import AccessLost, Polled
 from codespar.forges.local import LocalForge
 from support.github.emulate import BOT_TOKEN, Emulate
 from support.github.linked import (
@@ -235,6 +238,72 @@ async def test_a_revoked_token_is_told_once_and_so_is_that_it_works_again(given:
     assert len(given.told("cannot be read")) == 1
 
 
+async def problem(given: Given) -> str:
+    return (await given.team.app.store.read(lambda unit: unit.watch("shop"))).problem
+
+
+async def test_the_first_call_that_is_refused_tells_it_and_the_first_that_is_not_that_it_works_again(
+    given: Given,
+) -> None:
+    """Where webhooks come, the next look is a quarter of an hour away."""
+    forge = given.team.app.forge("shop")
+    given.site.refusing = "This installation has been suspended"
+    for _ in range(3):
+        with pytest.raises(AccessLost, match="suspended"):
+            await forge.list_pulls()
+    await given.team.sees("slack", "The repository of shop cannot be read")
+    assert "suspended" in await problem(given)
+    await given.slack.say("ada", "status")
+    await given.team.sees("slack", "Repository: cannot be read")
+    async with served(given.team) as server, Client(server) as client:
+        shown = (await client.get("/api/v1/projects"))["projects"]
+        assert "suspended" in shown[0]["problem"]
+        [check] = unreadable(given.team.app.settings, shown)
+        assert not check.ok and check.name == "repository of shop" and "suspended" in check.detail
+        given.site.refusing = ""
+        for _ in range(3):
+            await forge.list_pulls()
+        await given.team.sees("slack", "The repository of shop can be read again")
+        assert unreadable(given.team.app.settings, (await client.get("/api/v1/projects"))["projects"]) == []
+    await given.team.sees("slack", "The repository of shop can be read again")
+    await given.looked()
+    await given.settle()
+    assert await problem(given) == ""
+    assert len(given.told("The repository of shop cannot be read")) == 1
+    assert len(given.told("can be read again")) == 1
+    assert [one["action"] for one in await given.audit("forge.lost", "forge.found")] == [
+        "forge.lost",
+        "forge.found",
+    ]
+
+
+async def test_a_revoked_token_is_seen_by_whoever_lends_it_to_git_as_well(given: Given) -> None:
+    forge = given.team.app.forge("shop")
+    given.site.revoked = True
+    with pytest.raises(AccessLost, match="refuses the token in CODESPAR_GITHUB_TOKEN"):
+        await forge.list_pulls()
+    await given.team.sees("slack", "The repository of shop cannot be read")
+    assert "CODESPAR_GITHUB_TOKEN" in await problem(given)
+    hosts = given.team.app.hosts
+    before = (await given.team.app.store.read(lambda unit: unit.watch("shop"))).evolve(problem="")
+    await hosts._bring_in("shop", before, Polled(cursor=before.cursor | {"count": 1}))
+    assert await problem(given), "what a look asked before that is no sign that all is well"
+    with pytest.raises(AccessLost):
+        await forge.sync()
+    await given.settle()
+    assert len(given.told("cannot be read")) == 1
+
+
+async def test_a_permission_that_is_lacking_is_no_sign_that_the_repository_cannot_be_read(
+    given: Given,
+) -> None:
+    given.site.refusing = "Resource not accessible by personal access token"
+    with pytest.raises(AccessLost):
+        await given.team.app.forge("shop").list_pulls()
+    assert not given.team.app.hosts._refused.get("shop") and not given.team.app.hosts._noting
+    assert await problem(given) == ""
+
+
 async def test_at_l0_lost_access_is_recorded_and_shown_when_asked_but_not_told(given: Given) -> None:
     await given.slack.say("ada", "autonomy L0")
     await given.team.sees("slack", "Autonomy L0")
@@ -305,9 +374,8 @@ async def test_a_webhook_is_registered_when_it_is_asked_for_once_and_github_is_b
         await given.site.as_ada(
             given.github, "POST", f"/issues/{issue['number']}/comments", {"body": "@codespar whoami"}
         )
-        for _ in range(200):
-            if await given.heard():
-                break
+        deadline = time.monotonic() + 60
+        while not await given.heard() and time.monotonic() < deadline:  # noqa: ASYNC110 - the store is asked
             await asyncio.sleep(0.05)
         sent = await given.site.as_ada(given.github, "GET", f"/hooks/{hook['id']}/deliveries")
         assert await given.heard() == ["whoami"], f"emulate signed and sent it: {sent}"
@@ -329,7 +397,7 @@ async def test_a_webhook_that_cannot_be_registered_leaves_no_secret_behind(given
 # what is not at GitHub
 
 
-async def test_a_path_that_did_not_change_costs_no_process(given: Given, tmp_path: Path) -> None:
+async def test_a_path_that_did_not_change_costs_no_process(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     bare = repository(tmp_path / "quiet.git")
     git("clone", "-q", str(bare), str(tree), cwd=tmp_path)

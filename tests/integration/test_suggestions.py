@@ -10,10 +10,13 @@ import pytest
 
 from codespar.agents.announcer import Announcer, announce
 from codespar.agents.consent import expire_due, suggest
+from codespar.agents.pullwork import approval_facts
 from codespar.agents.requests import tell_card
+from codespar.app.webhooks import accept_news
 from codespar.domain.approvals import Approval, ApprovalState
 from codespar.domain.autonomy import Ask, AuthorizationVerdict, Decision
 from codespar.domain.commands import Command, CommandArgs
+from codespar.domain.happenings import News, PullAction, PullChanged
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind, QuietHours, Rules
 from codespar.domain.people import Permission
@@ -219,3 +222,142 @@ async def test_what_a_kill_leaves_undone_is_told_once_afterwards(shop: Night) ->
     await shop.look()
     await shop.look()
     assert len(await shop.seen()) == 1 and not (await shop.approval(token)).untold
+
+
+def pull(
+    action: PullAction, head: str = "a" * 40, *, minutes: int = 0, title: str = "feat: prices"
+) -> PullChanged:
+    """News of pull request 7, this many minutes after the night began."""
+    return PullChanged(
+        action=action,
+        number=7,
+        title=title,
+        head_commit=head,
+        branch="prices",
+        base_branch="main",
+        author="grace",
+        updated_at=NIGHT + timedelta(minutes=minutes),
+    )
+
+
+class Pulls:
+    """What is suggested for pull request 7 in the night."""
+
+    def __init__(self, shop: Night) -> None:
+        self.shop = shop
+        self._heard = 0
+
+    async def hear(self, *happened: PullChanged) -> None:
+        def write(unit: Unit) -> None:
+            for what in happened:
+                self._heard += 1
+                news = News(delivery=f"heard-{self._heard}", repository="", at=self.shop.clock(), what=what)
+                assert accept_news(unit, "shop", news)
+
+        await self.shop.store.write(write)
+        await self.shop.quiet()
+
+    async def approval(self, head: str = "a" * 40) -> str:
+        asked = Ask(kind="sg", permission=Permission.APPROVE_PR, quorum=1, expires_in=HOUR)
+        decision = Decision(
+            verdict=AuthorizationVerdict.NEEDS_APPROVAL, rule="test", reason="level 2", ask=asked
+        )
+
+        def write(unit: Unit) -> str:
+            made = suggest(
+                unit,
+                "shop",
+                Command(name="approve", args=CommandArgs(number=7)),
+                decision,
+                "nothing was found",
+                self.shop.clock(),
+                seed=f"approve:7:{head}",
+                kind=AlertKind.REVIEWS,
+                facts=approval_facts(7, "feat: prices", head),
+            )
+            assert made is not None
+            return made.token
+
+        return await self.shop.store.write(write)
+
+    async def states(self) -> list[ApprovalState]:
+        approvals = await self.shop.store.read(lambda unit: unit.approvals("shop"))
+        return sorted(one.state for one in approvals)
+
+
+@pytest.fixture
+async def pulls(shop: Night) -> Pulls:
+    shop.room = await shop.route(ROOM, AlertKind.ALL)
+    return Pulls(shop)
+
+
+async def cards(shop: Night) -> list[NormalizedResponse]:
+    """The requests that the room sees."""
+    return [one for one in await shop.seen() if "(sg-" in one.title]
+
+
+@pytest.mark.parametrize("ended", [PullAction.CLOSED, PullAction.MERGED])
+async def test_what_was_suggested_for_a_pull_request_that_ended_in_the_night_is_never_told(
+    shop: Night, pulls: Pulls, ended: PullAction
+) -> None:
+    await pulls.hear(pull(PullAction.OPENED))
+    await pulls.approval()
+    await shop.look()
+    assert await pulls.states() == [ApprovalState.PENDING] * 2
+    await pulls.hear(pull(ended, minutes=-5))  # a time of the host's, and late
+    await shop.look(MORNING)
+    assert await cards(shop) == [] and not await shop.waits()
+    assert await pulls.states() == [ApprovalState.VOID] * 2
+    voided = [
+        one
+        for one in await shop.store.read(lambda unit: unit.audit_entries(50))
+        if one["action"] == "approval.void"
+    ]
+    assert {one["detail"]["why"] for one in voided} == {f"PR #7 was {ended}"}
+
+
+async def test_a_suggestion_that_was_told_is_marked_as_over_when_its_pull_request_is_closed(
+    shop: Night, pulls: Pulls
+) -> None:
+    shop.clock.at = NOON
+    await pulls.hear(pull(PullAction.OPENED))
+    await shop.look(NOON)
+    [card] = await cards(shop)
+    assert card.actions
+    await pulls.hear(pull(PullAction.CLOSED))
+    [over] = await cards(shop)
+    assert over.replaces and over.title.startswith("❌ Void") and over.actions == ()
+    assert lines(over)["Why"] == "PR #7 was closed"
+
+
+async def test_one_that_is_opened_again_is_suggested_again_and_once(shop: Night, pulls: Pulls) -> None:
+    shop.clock.at = NOON
+    await pulls.hear(pull(PullAction.OPENED), pull(PullAction.CLOSED))
+    await pulls.hear(pull(PullAction.REOPENED), pull(PullAction.REOPENED))
+    await shop.look(NOON)
+    [card] = await cards(shop)
+    assert card.actions and await pulls.states() == [ApprovalState.PENDING, ApprovalState.VOID]
+
+
+async def test_an_approval_that_showed_an_older_head_is_not_told_and_old_news_do_not_end_it(
+    shop: Night, pulls: Pulls
+) -> None:
+    token = await pulls.approval("b" * 40)
+    await pulls.hear(pull(PullAction.UPDATED, minutes=-5), pull(PullAction.OTHER, "b" * 40, minutes=1))
+    assert (await shop.approval(token)).state is ApprovalState.PENDING
+    await pulls.hear(pull(PullAction.EDITED, "b" * 40, minutes=1, title="feat: other prices"))
+    assert (await shop.approval(token)).state is ApprovalState.VOID
+    newer = await pulls.approval("c" * 40)
+    await pulls.hear(pull(PullAction.UPDATED, "d" * 40, minutes=1))
+    await shop.look(MORNING)
+    assert (await shop.approval(newer)).state is ApprovalState.VOID
+    told = [one for one in await cards(shop) if "approve" in lines(one)["What"]]
+    assert told == [] and not await shop.waits()
+
+
+async def test_what_becomes_moot_while_its_place_is_told_is_not_told(shop: Night, pulls: Pulls) -> None:
+    await pulls.approval()
+    (waiting,) = await shop.store.read(lambda unit: unit.announcements(shop.room.key, 10))
+    await pulls.hear(pull(PullAction.MERGED))
+    await shop.store.write(lambda unit: tell_card(unit, waiting, MORNING))
+    assert await cards(shop) == []

@@ -260,10 +260,41 @@ def test_a_run_keeps_its_id_over_attempts_and_its_conclusion_only_when_it_has_en
     payload["workflow_run"] |= {"run_attempt": 2, "conclusion": "failure", "name": "CI"}
     run = what("workflow_run", payload).run
     assert (run.id, run.attempt, run.workflow, run.conclusion) == ("289782451", 2, "CI", Conclusion.FAILURE)
+    payload["action"] = "in_progress"
     payload["workflow_run"] |= {"status": "in_progress"}
     assert what("workflow_run", payload).run.conclusion is None
     payload["workflow_run"] |= {"status": "completed", "conclusion": "a_word_of_next_year"}
     assert what("workflow_run", payload).run.conclusion is Conclusion.NEUTRAL
+
+
+@pytest.mark.parametrize("without", [(), ("updated_at",), ("run_attempt",), ("status", "run_started_at")])
+@pytest.mark.parametrize("status", ["completed", "in_progress", "queued", "", None, 5])
+@pytest.mark.parametrize("event", ["workflow_run", "check_run"])
+def test_what_is_told_to_have_completed_has_whatever_status_stands_beside_its_conclusion(
+    event: str, status: object, without: tuple[str, ...]
+) -> None:
+    payload = example(event, "completed")
+    payload[event] |= {"status": status, "conclusion": "failure"}
+    payload[event] = {key: value for key, value in payload[event].items() if key not in without}
+    if event == "check_run":
+        payload[event]["app"]["slug"] = "octocoders-linter"
+    assert what(event, payload).run.conclusion is Conclusion.FAILURE
+
+
+def test_githubs_own_examples_of_an_end_with_a_conclusion_are_no_runs_under_way() -> None:
+    ends = [copy.deepcopy(one) for name, one in examples() if name == "workflow_run"]
+    queued = [
+        one for one in ends if (one["action"], one["workflow_run"]["status"]) == ("completed", "queued")
+    ]
+    assert queued, "GitHub says so itself"
+    for one in ends:
+        one["workflow_run"]["conclusion"] = "failure"
+        if one["action"] == "completed":
+            assert what("workflow_run", one).run.conclusion is Conclusion.FAILURE
+    bare = {"id": 5, "head_sha": "a" * 40, "head_branch": "main", "name": "tests"}
+    for more in ({}, {"conclusion": None}, {"status": "completed"}):
+        made = {"action": "completed", "workflow_run": bare | more}
+        assert what("workflow_run", made).run.conclusion is Conclusion.NEUTRAL
 
 
 def test_the_main_branch_of_a_fork_is_not_taken_for_ours() -> None:

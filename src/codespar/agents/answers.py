@@ -10,6 +10,7 @@ from collections.abc import Callable
 from codespar.agents import board, buildcards, cards
 from codespar.agents.reviews import agent_of
 from codespar.agents.turn import Turn
+from codespar.domain.builds import under_way
 from codespar.domain.commands import COMMANDS, CommandSpec, NotUnderstood
 from codespar.domain.messages import Block, FieldLine, NormalizedResponse, Tone
 from codespar.domain.slots import position, queue, running
@@ -33,9 +34,9 @@ def status(turn: Turn) -> None:
         return
     if args.scope == "build":
         problem = turn.unit.problem(turn.project)
-        under_way = [run for run in turn.unit.runs(turn.project, limit=30) if run.conclusion is None]
+        runs = under_way(turn.unit.runs(turn.project, limit=30))
         standings = turn.unit.standings(turn.project)
-        turn.say(buildcards.overview(turn.project, standings, under_way, problem, turn.now))
+        turn.say(buildcards.overview(turn.project, standings, runs, problem, turn.now))
         return
     tasks = turn.unit.open_tasks(turn.project)
     agent = turn.unit.agent(board.project_agent(turn.project))

@@ -81,7 +81,8 @@ def overview(
     ordered = sorted(recent, key=lambda one: (one.broken_by is None, one.branch, one.workflow))
     lines = [_line(f"{one.branch} · {one.workflow}", _stands(one)) for one in ordered[:_SHOWN]]
     lines += [
-        _line(f"{run.branch} · {run.workflow}", f"⏳ runs on {run.commit[:12]}") for run in under_way[:10]
+        _line(f"{run.branch or 'elsewhere'} · {run.workflow}", f"⏳ runs on {run.commit[:12]}")
+        for run in under_way[:10]
     ]
     if len(ordered) > _SHOWN:
         lines.append(_line("", f"and {len(ordered) - _SHOWN} more"))

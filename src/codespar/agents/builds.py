@@ -19,7 +19,7 @@ from codespar.agents import broken, buildcards, tasking
 from codespar.agents.alone import by_itself, does, may_tell
 from codespar.agents.announcer import amend, announce, places_of
 from codespar.agents.consent import suggest
-from codespar.agents.requests import tell
+from codespar.agents.requests import withdraw
 from codespar.agents.workshop import Workshop
 from codespar.domain.approvals import ApprovalState
 from codespar.domain.autonomy import Risk
@@ -47,8 +47,8 @@ TRIES = 24  # looks at a code host that does not answer: most of a day
 
 
 def ran(unit: Unit, project: Project, policy: Policy, run: Run, now: datetime) -> None:
-    """A run began, went on or ended."""
-    if not unit.save_run(project.name, run):
+    """A run began, went on or ended. One of a commit that is in no branch of ours, a fork's say, tells of none how it stands."""
+    if not unit.save_run(project.name, run) or not run.branch:
         return
     standing = unit.standing(project.name, run.branch, run.workflow)
     others: list[Run] = []
@@ -102,22 +102,20 @@ def _fixed(unit: Unit, project: Project, before: Standing, run: Run, flaky: bool
     )
     if before.told:
         amend(unit, project.name, buildcards.fixed(project.name, before, run, flaky), before.told, now)
-    _void_suggestion(unit, before, now)
+    _void_suggestion(unit, before, "the build works again", now)
 
 
 def branch_gone(unit: Unit, project: Project, branch: str, now: datetime) -> None:
     """A branch was deleted: how its builds stand is nobody's business any more. Were it to come again, its runs are still known."""
     for standing in unit.standings(project.name, branch):
-        _void_suggestion(unit, standing, now)
+        _void_suggestion(unit, standing, f"{branch} was deleted", now)
         unit.save_standing(project.name, Standing(branch=standing.branch, workflow=standing.workflow))
 
 
-def _void_suggestion(unit: Unit, standing: Standing, now: datetime) -> None:
+def _void_suggestion(unit: Unit, standing: Standing, why: str, now: datetime) -> None:
     suggested = unit.approval(standing.suggestion) if standing.suggestion else None
     if suggested is not None and suggested.state is ApprovalState.PENDING:
-        void = suggested.evolve(state=ApprovalState.VOID)
-        unit.save_approval(void)
-        tell(unit, void, now)
+        withdraw(unit, suggested, why, now)
 
 
 @dataclass(frozen=True)

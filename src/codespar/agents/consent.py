@@ -15,7 +15,8 @@ from functools import partial
 
 from codespar.agents import cards
 from codespar.agents.announcer import places_of
-from codespar.agents.requests import card_key, tell
+from codespar.agents.pullwork import approval_facts
+from codespar.agents.requests import card_key, suggestions, tell, withdraw
 from codespar.agents.tasking import answer
 from codespar.agents.turn import Facts, Turn
 from codespar.domain.approvals import (
@@ -30,6 +31,7 @@ from codespar.domain.approvals import (
 from codespar.domain.autonomy import Ask, AuthorizationVerdict, Decision
 from codespar.domain.base import CodesparError
 from codespar.domain.commands import Command
+from codespar.domain.happenings import PullAction, PullChanged
 from codespar.domain.messages import FieldLine, NormalizedResponse, Tone
 from codespar.domain.notifications import AlertKind
 from codespar.domain.people import Person, may
@@ -120,7 +122,7 @@ def suggest(
 
     It is asked in every place of the project that takes `kind`, as soon as the rules for what is told unasked let it; what no place was told
     of yet makes room for the next suggestion of the same command. None where the decision is another than to propose it, and where the same was
-    suggested before.
+    suggested before and not withdrawn since.
     `facts` are what was read for it, and it is void when they have changed since; not `bound`, it is not, and is done on what is there then.
     """
     wanted = decision.ask
@@ -151,15 +153,17 @@ def suggest(
             bound=bound,
             untold=any(place.channel not in PULLED for place in places),
         ),
-        same=lambda one: one.requester == agent and one.shown_digest == shown_digest,
+        same=lambda one: (
+            one.requester == agent
+            and one.shown_digest == shown_digest
+            and one.state is not ApprovalState.VOID
+        ),
     )
     if known:
         return None
-    for older in unit.approvals(project, ApprovalState.PENDING.value, limit=1000):
-        if older.untold and older.requester == agent and older.command == command and not older.votes:
-            void = older.evolve(state=ApprovalState.VOID)
-            unit.save_approval(void)
-            tell(unit, void, now)
+    for older in suggestions(unit, project):
+        if older.untold and older.command == command and not older.votes:
+            withdraw(unit, older, f"{approval.token} asks for it anew", now)
     unit.save_approval(approval)
     unit.record(
         at=now,
@@ -177,6 +181,21 @@ def suggest(
         else:
             unit.announce(project, thread.key, key, kind, False, card.evolve(replaces=key), now)
     return approval
+
+
+def pull_changed(unit: Unit, project: str, pull: PullChanged, now: datetime) -> None:
+    """What was suggested for a pull request means nothing once that is closed, and what showed its head no more once that moved on."""
+    for one in suggestions(unit, project):
+        if one.command is None or one.command.args.number != pull.number:
+            continue
+        if pull.action in (PullAction.CLOSED, PullAction.MERGED):
+            withdraw(unit, one, f"PR #{pull.number} was {pull.action}", now)
+        elif (
+            one.bound and pull.updated_at > one.created_at
+        ):  # else it is old news: the suggestion knew better
+            facts = approval_facts(pull.number, pull.title, pull.head_commit)
+            if digest(one.command, project, facts) != one.shown_digest:
+                withdraw(unit, one, f"PR #{pull.number} has changed since", now)
 
 
 def _places(turn: Turn, *, everywhere: bool) -> tuple[Thread, ...]:

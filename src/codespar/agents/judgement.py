@@ -29,7 +29,7 @@ from codespar.domain.findings import (
     standing,
 )
 from codespar.domain.paths import matches
-from codespar.domain.placement import place
+from codespar.domain.placement import LINK_MODE, place
 from codespar.domain.reviews import (
     Category,
     Fate,
@@ -105,7 +105,8 @@ def judge(
     found = [_overruled(one, rules.ignore) for one in found]
     found = list(deduplicate(found))
     found = list(said_before(found, earlier))
-    found += [_overruled(one, rules.ignore) for one in overlooked(found, earlier, diff, pushed)]
+    stands = overlooked(found, earlier, diff, pushed, lambda one: _unseen(one, reports))
+    found += [_overruled(one, rules.ignore) for one in stands]
     found = list(rank_and_cap(found, diff, settings.comments))
     cut = "; ".join(dict.fromkeys(opinion.cut_short for opinion in opinions if opinion.cut_short))
     passed = _passed_over(reports, rules.ignore)
@@ -212,7 +213,7 @@ def _cleaned(record: ReviewRecord, clean: Callable[[str], str]) -> ReviewRecord:
             suggestion=one.suggestion and clean(one.suggestion),
             fate_reason=clean(one.fate_reason),
         )
-        if one.fate is not None and one.fate.shown
+        if one.fate is not None and (one.fate.shown or one.fate is Fate.SAID_BEFORE)
         else one
         for one in record.findings
     ]
@@ -317,13 +318,23 @@ def _unlooked(evidence: Evidence, reports: Sequence[AnalyserReport]) -> tuple[st
 
 
 def _passed_over(reports: Sequence[AnalyserReport], ignore: tuple[str, ...]) -> tuple[str, ...]:
-    """The files that an analyser was to look at and did not, each with the reason; without those about which nothing is to be said."""
-    found = {path: why for report in reports for path, why in report.unlooked.items()}
+    """The files that an analyser was to look at and did not, or not wholly, each with the reasons; without those about which nothing is to be
+    said."""
+    found: dict[str, dict[str, None]] = {}
+    for report in reports:
+        for path, why in report.unlooked.items():
+            found.setdefault(path, {})[why] = None
     return tuple(
-        f"{spelled(path)}, which {why}"
-        for path, why in found.items()
+        f"{spelled(path)}, which {', and which '.join(whys)}"
+        for path, whys in found.items()
         if not (ignore and matches(ignore, path))
     )
+
+
+def _unseen(finding: Finding, reports: Sequence[AnalyserReport]) -> bool:
+    """Whether the analyser that found it did not look at its file this time, so that its silence says nothing."""
+    tool = finding.source.partition(":")[0]
+    return any(report.analyser == tool and finding.path in report.unlooked for report in reports)
 
 
 def _in_one_line(passed: Sequence[str]) -> tuple[str, ...]:
@@ -333,8 +344,13 @@ def _in_one_line(passed: Sequence[str]) -> tuple[str, ...]:
 
 def _unreliable(diff: Diff) -> tuple[str, ...]:
     """The files of which an analyser's finding may be missed: their names stand otherwise in its report, or its lines are not git's, for which
-    a carriage return within a line ends none."""
-    return tuple(
+    a carriage return within a line ends none; and links, which none of them follows."""
+    links = tuple(
+        f"analysers at {spelled(file.path[:_LONGEST])}, a link to something else"
+        for file in diff.files
+        if file.new_path and file.new_mode == LINK_MODE
+    )
+    return links + tuple(
         f"analysers at {spelled(file.path[:_LONGEST])}, whose name or lines they may read in another way"
         for file in diff.files
         if file.new_path

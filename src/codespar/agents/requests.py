@@ -21,13 +21,34 @@ def card_key(approval: Approval, place: int) -> str:
     return f"{approval.token}:at:{place}"
 
 
-def tell(unit: Unit, approval: Approval, now: datetime) -> None:
+def tell(unit: Unit, approval: Approval, now: datetime, why: str = "") -> None:
     """Bring the request's cards up to date wherever they stand. Where one still waits to be told, nothing is said."""
-    card = _card(unit, approval)
+    card = _card(unit, approval, why)
     for place, thread in enumerate(approval.places):
         key = card_key(approval, place)
         if unit.was_said(key):
             unit.say(approval.project, thread, key, card.evolve(replaces=key), now)
+
+
+def suggestions(unit: Unit, project: str) -> list[Approval]:
+    """What the agent proposed by itself and nobody has answered."""
+    waiting = unit.approvals(project, ApprovalState.PENDING.value, limit=1000)
+    return [one for one in waiting if one.requester == f"agent-{project}" and one.command is not None]
+
+
+def withdraw(unit: Unit, suggestion: Approval, why: str, now: datetime) -> None:
+    """Nobody needs to answer a suggestion any more: the cards that stand say so, and the others are never told."""
+    void = suggestion.evolve(state=ApprovalState.VOID)
+    unit.save_approval(void)
+    unit.record(
+        at=now,
+        actor=suggestion.requester,
+        action="approval.void",
+        project=suggestion.project,
+        subject=suggestion.token,
+        detail={"why": why},
+    )
+    tell(unit, void, now, why)
 
 
 def is_moot(unit: Unit, waiting: Announcement, now: datetime) -> bool:
@@ -42,7 +63,8 @@ def tell_card(unit: Unit, waiting: Announcement, now: datetime) -> None:
     """Tell a place of a request that waited: as it stands now. From the first time on its time runs, and the cards that stand say so."""
     unit.lock_project(waiting.project)
     known, key = _asked(unit, waiting), waiting.card
-    assert known is not None and key is not None, "what is moot is not told"
+    if known is None or key is None or is_moot(unit, waiting, now):
+        return  # it became so while the project was another's
     approval = first_told(known, now)
     if approval != known:
         unit.save_approval(approval)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from codespar.agents import cards, consent, reviewcards
+from codespar.agents import cards, consent, requests, reviewcards
 from codespar.agents.alone import by_itself, does, proposes
 from codespar.agents.turn import Turn
 from codespar.domain.agents import AgentKind, AgentState, Outcome
@@ -218,6 +218,9 @@ def _begin(
     thread: Thread | None = None,
 ) -> ReviewRecord:
     """A review of that head, begun: a new one, or the one that failed or was overtaken, once more."""
+    for one in requests.suggestions(unit, project):
+        if one.command == Command(name="review", args=CommandArgs(number=number)):
+            requests.withdraw(unit, one, "its review has begun", now)
     known = unit.review_of(project, number, head)
     if known is not None:
         record = known.evolve(

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from codespar.agents import builds, following, reviews
+from codespar.agents import builds, consent, following, reviews
 from codespar.agents.alone import may_tell
 from codespar.agents.announcer import announce
 from codespar.domain.happenings import (
@@ -64,6 +64,7 @@ def notice(unit: Unit, happened: Happened, policy: Callable[[], Policy], now: da
             if push.after == NO_COMMIT:
                 builds.branch_gone(unit, project, push.branch, now)
         case PullChanged() as pull:
+            consent.pull_changed(unit, project.name, pull, now)
             reviews.pull_changed(unit, project, sight.policy, pull, now)
             _tell_pull(sight, pull)
         case Ran(run=run) | Checked(run=run):

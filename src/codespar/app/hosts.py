@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class Hosts:
         self._unusable: dict[str, str] = {}  # why a project has no forge
         self._clients: list[Any] = []  # GitHub's, to be closed
         self._looking: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, str] = {}  # why a project's last call was refused; empty: it was not
+        self._noting: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._local = asyncio.Semaphore(AT_ONCE)
         self.hear: Hear | None = None
@@ -86,23 +89,26 @@ class Hosts:
     def _make(self, project: ProjectSettings, source: str) -> Forge:
         folder = self._folder / "repos" / project.name
         name = self._settings.github_name(project.repository)
-        return self._github(folder, name) if name else LocalForge(folder, source)
+        return self._github(project.name, folder, name) if name else LocalForge(folder, source)
 
-    def _github(self, folder: Path, name: str) -> Forge:
+    def _github(self, project: str, folder: Path, name: str) -> Forge:
         from codespar.forges.github.client import GithubClient  # most installations that try it use none
-        from codespar.forges.github.credentials import Credentials, make_credentials
+        from codespar.forges.github.credentials import make_credentials
         from codespar.forges.github.forge import GithubForge
+        from codespar.forges.github.transport import Credentials, Heard
 
         chosen = self._settings.github
         assert chosen is not None, "a repository is GitHub's only where GitHub is set up"
 
-        def client(credentials: Credentials) -> GithubClient:
-            return GithubClient(api_url=chosen.api_url, credentials=credentials, clock=self._clock)
+        def client(credentials: Credentials, heard: Heard = lambda problem: None) -> GithubClient:
+            return GithubClient(
+                api_url=chosen.api_url, credentials=credentials, clock=self._clock, heard=heard
+            )
 
         credentials = make_credentials(
             chosen, self._environment, name, client_factory=client, clock=self._clock
         )
-        made = client(credentials)
+        made = client(credentials, partial(self._heard, project))
         self._clients.append(made)
         return GithubForge(folder, name, made, credentials, api_url=chosen.api_url, clock=self._clock)
 
@@ -159,10 +165,11 @@ class Hosts:
             self._news[project].set()
 
     async def stop(self) -> None:
-        for task in self._looking.values():
-            task.cancel()
-        await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        tasks = [*self._looking.values(), *self._noting.values()]
         self._looking.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self._clients))
 
     async def _look_on(self, project: str) -> None:
@@ -224,8 +231,9 @@ class Hosts:
         now = self._clock()
         if not polled.news and polled.cursor == before.cursor and not before.problem and before.polled_at:
             return
-        # A look that found the repository out of reach brings that as news, and is no sign that it can be read.
-        out_of_reach = bool(polled.cursor.get("lost"))
+        # A look that found the repository out of reach brings that as news, and is no sign that it can be read; nor is one that asked
+        # before a call was refused.
+        out_of_reach = bool(polled.cursor.get("lost") or self._refused.get(project))
 
         def write(unit: Unit) -> None:
             for one in polled.news:
@@ -237,7 +245,29 @@ class Hosts:
 
         await self._store.write(write)
 
+    def _heard(self, project: str, problem: str) -> None:
+        """A call of whomever showed whether GitHub takes our credentials: what changed is noted at once, and waits for no look."""
+        if project not in self._looking or bool(problem) == bool(self._refused.get(project)):
+            return
+        self._refused[project] = problem
+        if project not in self._noting:
+            self._noting[project] = asyncio.create_task(self._note_access(project), name=f"access-{project}")
+
+    async def _note_access(self, project: str) -> None:
+        """Until what is known is what was heard last."""
+        try:
+            noted: str | None = None
+            while (heard := self._refused[project]) != noted:
+                await self._note_trouble(project, heard)
+                noted = heard
+        except CodesparError as error:  # the store's: the next call is heard again
+            self._refused.pop(project)
+            log.error("forge.not_kept", project=project, error=str(error))
+        finally:
+            self._noting.pop(project)
+
     async def _note_trouble(self, project: str, problem: str) -> None:
+        """Keep why the repository cannot be read, or by an empty text that it can: told when that changes."""
         now = self._clock()
 
         def write(unit: Unit) -> bool:
@@ -249,7 +279,10 @@ class Hosts:
             return True
 
         if await self._store.write(write):
-            log.warning("forge.trouble", project=project, error=problem)
+            if problem:
+                log.warning("forge.trouble", project=project, error=problem)
+            else:
+                log.info("forge.found", project=project)
 
     def _poll(self) -> float:
         return self._settings.github.poll if self._settings.github else 60.0

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from codespar import __version__
@@ -56,6 +56,10 @@ async def examine(config: Path | None, environment: Mapping[str, str]) -> list[C
     checks += other_models(settings, environment, answers)
     checks += retiring(settings.model, _path(config, environment).name, datetime.now(UTC).date())
     checks += github(settings, environment, answers)
+    if settings.github is not None and answers:
+        checks += unreadable(
+            settings, (await _told(config, environment, "/api/v1/projects") or {}).get("projects")
+        )
     checks += await repositories(settings)
     checks += tokens(settings, environment, answers)
     checks += await _chat(settings, config, environment, answers)
@@ -281,13 +285,34 @@ async def _chat(
 
 async def _states(config: Path | None, environment: Mapping[str, str]) -> dict[str, str] | None:
     """What the server that runs here says of its platforms, or None where there is none or it does not tell us."""
+    told = (await _told(config, environment, "/api/v1/channels") or {}).get("channels")
+    return cast("dict[str, str]", told) if isinstance(told, dict) else None
+
+
+async def _told(config: Path | None, environment: Mapping[str, str], path: str) -> dict[str, Any] | None:
+    """What the server that runs here answers there, or None where there is none or it does not tell us."""
     here = {name: value for name, value in environment.items() if name != "CODESPAR_URL"}
     try:
         async with Client(locate(None, config, here)) as client:
-            told = (await client.get("/api/v1/channels")).get("channels")
+            return await client.get(path)
     except CodesparError:
         return None
-    return cast("dict[str, str]", told) if isinstance(told, dict) else None
+
+
+def unreadable(settings: Settings, projects: object) -> list[Check]:
+    """The projects at GitHub that the server which runs here cannot read, as its list of projects tells it."""
+    checks: list[Check] = []
+    for one in cast("list[Any]", projects) if isinstance(projects, list) else []:
+        match one:
+            case {"name": str(name), "repository": str(repository), "problem": str(problem)}:
+                if problem and settings.github_name(repository):
+                    fix = "# docs/github.md says what GitHub must be shown, and which permissions it needs"
+                    checks.append(
+                        Check(f"repository of {name}", False, f"the server cannot read it: {problem}", fix)
+                    )
+            case _:
+                pass
+    return checks
 
 
 def _state(name: str, state: str | None) -> Check:

@@ -161,6 +161,15 @@ def absorb(standing: Standing, run: Run, others: Sequence[Run]) -> tuple[Standin
     return fixed, BuildNews.FLAKY if flaky and same else BuildNews.FIXED
 
 
+def under_way(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that go on, in their order. An attempt is over when a later one of its run has begun, even where its end was not told."""
+    runs = [*runs]
+    newest: dict[str, int] = {}
+    for run in runs:
+        newest[run.id] = max(run.attempt, newest.get(run.id, 0))
+    return [run for run in runs if run.conclusion is None and run.attempt == newest[run.id]]
+
+
 def _counts(run: Run) -> bool:
     return run.conclusion is not None and (run.conclusion.good or run.conclusion.bad)
 

@@ -57,9 +57,10 @@ class Watching(Rows):
         body = self._db.execute(select(t.runs.c.body).where(*here)).scalar()
         if body is not None:
             known = Run.model_validate_json(body)
-            if known.conclusion is not None and run.conclusion is None:
-                return False
-            if known.updated_at > run.updated_at or (
+            if (known.conclusion is None) != (run.conclusion is None):
+                if run.conclusion is None:  # an end stands, and comes as one whatever time it bears
+                    return False
+            elif known.updated_at > run.updated_at or (
                 known.conclusion == run.conclusion and known.pulls == run.pulls
             ):
                 return False

@@ -39,6 +39,7 @@ class Site:
         self.host = host
         self.asked: list[tuple[str, int]] = []  # `METHOD /path`, and the status
         self.revoked = False  # the bot's token is
+        self.refusing = ""  # the words with which all that the bot asks is forbidden
         self.limited = False  # its quota is used up
         self.gone = ""  # the full name of a repository that was taken away
         self.away = False
@@ -150,6 +151,8 @@ class Site:
     def _own(self, request: web.Request) -> web.Response | None:
         if self.revoked and request.headers.get("Authorization", "").endswith(BOT_TOKEN):
             return web.json_response({"message": "Bad credentials"}, status=401)
+        if self.refusing:
+            return web.json_response({"message": self.refusing}, status=403)
         if self.limited:
             reset = str(int(datetime.now(UTC).timestamp()) + 1800)
             headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset, "X-RateLimit-Limit": "5000"}

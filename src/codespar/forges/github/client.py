@@ -16,11 +16,10 @@ import httpx
 from gidgethub import sansio
 
 from codespar.forges.base import ForgeUnavailable
-from codespar.forges.github.credentials import Credentials
 from codespar.forges.github.errors import graphql_refusal, shown, too_quick
 from codespar.forges.github.etags import Answer, Etags
 from codespar.forges.github.limits import Sleep
-from codespar.forges.github.transport import ACCEPT, REDIRECTS, REPEATABLE, Transport
+from codespar.forges.github.transport import ACCEPT, REDIRECTS, REPEATABLE, Credentials, Heard, Transport
 
 AT_ONCE = 8
 PIECE = 64 * 1024  # bytes
@@ -30,7 +29,8 @@ class GithubClient:
     """One repository's line to GitHub. All requests share its limits and its ETags.
 
     `patience` is how long, in seconds and in all, one call waits for rate limits before it raises `ForgeUnavailable`;
-    `write_spacing` the seconds between two requests that change something.
+    `write_spacing` the seconds between two requests that change something. `heard` is told, as often as GitHub shows it, why it refuses our
+    credentials, and by an empty text that it takes them.
 
     Every method raises `AccessLost`, `Gone`, `Unprocessable`, `ForgeUnavailable`, or plain `ForgeError` for what makes no sense.
     """
@@ -45,9 +45,17 @@ class GithubClient:
         patience: float = 60.0,
         write_spacing: float = 1.0,
         at_once: int = AT_ONCE,
+        heard: Heard = lambda problem: None,
     ) -> None:
         self._line = Transport(
-            api_url, credentials, clock, sleep, patience=patience, spacing=write_spacing, at_once=at_once
+            api_url,
+            credentials,
+            clock,
+            sleep,
+            patience=patience,
+            spacing=write_spacing,
+            at_once=at_once,
+            heard=heard,
         )
         self._etags = Etags()
 
@@ -60,6 +68,10 @@ class GithubClient:
     def unchanged(self) -> int:
         """How many of them were answered by "not modified", which costs no quota."""
         return self._line.unchanged
+
+    async def token(self) -> str:
+        """What git shows to GitHub. Raises `AccessLost`, `ForgeUnavailable`."""
+        return await self._line.token()
 
     async def close(self) -> None:
         """Let the connections go."""

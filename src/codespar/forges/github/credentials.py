@@ -9,14 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from codespar.forges.base import AccessLost, ForgeError, ForgeUnavailable, Gone
+from codespar.forges.github.client import GithubClient
 from codespar.forges.github.errors import Unprocessable, shown
 from codespar.forges.github.settings import PRIVATE_KEY, GithubSettings
-
-if TYPE_CHECKING:
-    from codespar.forges.github.client import GithubClient
+from codespar.forges.github.transport import Credentials
 
 # Before a token ends, so that whatever begins with it can also be finished with it.
 RENEWED_BEFORE = timedelta(minutes=5)
@@ -24,22 +23,6 @@ _STILL_GOOD = timedelta(minutes=1)
 _SKEW = timedelta(seconds=60)  # GitHub refuses a JWT that seems to be from the future
 _JWT_LIFE = timedelta(minutes=9)  # GitHub takes no more than ten
 _REFUSED_FOR = timedelta(minutes=5)
-
-
-class Credentials(Protocol):
-    """What a client shows to GitHub."""
-
-    async def token(self) -> str:
-        """A bearer token that is valid for at least the next minute. Raises `AccessLost`, `ForgeUnavailable`."""
-        ...
-
-    def spoiled(self, token: str) -> None:
-        """The host refused this token: the next `token()` makes a new one."""
-        ...
-
-    async def app_jwt(self) -> str | None:
-        """What an App shows to be itself rather than its installation; None where there is no App."""
-        ...
 
 
 class TokenCredentials:

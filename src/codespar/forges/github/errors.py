@@ -21,7 +21,13 @@ _TOO_QUICK = "was submitted too quickly"
 _READ_ONLY = re.compile(
     r"(?:issue|conversation|pull request) is locked|repository (?:was|is) archived", re.IGNORECASE
 )
+_SHUT_OUT = re.compile(r"suspended|IP allow list", re.IGNORECASE)
 _TROUBLE = re.compile(r"something went wrong while executing|timeout", re.IGNORECASE)
+
+
+class CredentialsRefused(AccessLost):
+    """Nothing is open to our credentials: they were revoked, or suspended, or their owner does not let them in. Any other `AccessLost` may be
+    for want of one permission."""
 
 
 class Unprocessable(ForgeError):
@@ -67,9 +73,11 @@ def refusal(status: int, headers: Mapping[str, str], data: Any, what: str, *secr
         return ForgeUnavailable(f"GitHub is in trouble ({status}) at {what}{said} Try again later.")
     match status:
         case 401:
-            return AccessLost(f"GitHub refuses our credentials (401) at {what}{said} Make new ones.")
+            return CredentialsRefused(f"GitHub refuses our credentials (401) at {what}{said} Make new ones.")
         case 403 if not _READ_ONLY.search(message):
-            return AccessLost(f"GitHub does not allow {what} (403){said}{_remedy(headers, message)}")
+            everywhere = "x-github-sso" in headers or _SHUT_OUT.search(message)
+            kind = CredentialsRefused if everywhere else AccessLost
+            return kind(f"GitHub does not allow {what} (403){said}{_remedy(headers, message)}")
         case 404 | 410 | 451:
             return Gone(
                 f"GitHub has nothing to show at {what} ({status}){said} It is gone, or our credentials do not reach it."

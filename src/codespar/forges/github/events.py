@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from codespar.domain.happenings import (
     NO_COMMIT,
@@ -23,7 +23,7 @@ from codespar.domain.happenings import (
     RepositoryChanged,
 )
 from codespar.forges.base import PostedComment
-from codespar.forges.github.models import Payload
+from codespar.forges.github.models import CheckRun, Payload, WorkflowRun
 from codespar.forges.github.payloads import (
     TEMPORARY,
     check_of,
@@ -40,6 +40,7 @@ from codespar.forges.github.payloads import (
     words_of_review,
 )
 
+Ends = TypeVar("Ends", CheckRun, WorkflowRun)
 ANY = "*"  # every action that has no row of its own; also an event's that has no actions
 
 
@@ -131,14 +132,21 @@ def _issue(read: Payload, received: datetime) -> Said:
 
 
 def _run(read: Payload, received: datetime) -> Said:
-    run = run_of(read.workflow_run, read.repository, received, read.workflow)
+    run = run_of(_as_told(read, read.workflow_run), read.repository, received, read.workflow)
     return Said(what=Ran(run=run), at=run.updated_at)
+
+
+def _as_told(read: Payload, one: Ends) -> Ends:
+    """What an action says has completed has, whatever its own status says beside its conclusion."""
+    if read.action == "completed" and (one.conclusion or not one.status):
+        return one.model_copy(update={"status": "completed"})
+    return one
 
 
 def _check(read: Payload, received: datetime) -> Said:
     if of_actions(read.check_run):
         return Said(ignored="a job of GitHub Actions: `workflow_run` tells of the whole run")
-    what = check_of(read.check_run, read.repository, received)
+    what = check_of(_as_told(read, read.check_run), read.repository, received)
     return Said(what=what, at=what.run.updated_at)
 
 

@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 from codespar.forges.base import ForgeError, Gone, PullRequest, PullRequestNotFound
 from codespar.forges.github import values
 from codespar.forges.github.client import GithubClient
-from codespar.forges.github.credentials import Credentials
 from codespar.forges.github.gitauth import git_environment
 from codespar.forges.github.marks import mark_of
+from codespar.forges.github.transport import Credentials
 from codespar.forges.mirror import Mirror
 
 API = "https://api.github.com"
@@ -76,7 +76,7 @@ class Hosted(Mirror):
         return self._repository
 
     async def _lent(self) -> Mapping[str, str]:
-        return git_environment(await self._credentials.token(), self._git_url)
+        return git_environment(await self._client.token(), self._git_url)
 
     def _at(self, tail: str) -> str:
         return f"/repos/{self._repository}{tail}"

@@ -15,16 +15,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 from gidgethub import sansio
 
 from codespar import __version__
-from codespar.forges.base import ForgeError, ForgeUnavailable, Gone
-from codespar.forges.github.credentials import Credentials
-from codespar.forges.github.errors import message_of, refusal, shown, too_quick
+from codespar.forges.base import AccessLost, ForgeError, ForgeUnavailable, Gone
+from codespar.forges.github.errors import CredentialsRefused, message_of, refusal, shown, too_quick
 from codespar.forges.github.etags import Answer
 from codespar.forges.github.limits import Limits, Patience, Sleep, resource_of, retry_after
 from codespar.forges.github.settings import is_loopback
@@ -43,10 +42,28 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _PERHAPS = " It may have arrived all the same."
 _HERE = "this machine"
 REPEATABLE = ("GET", "HEAD", "PUT", "DELETE")
+Heard = Callable[[str], None]  # why our credentials are refused; empty: they are taken
+
+
+class Credentials(Protocol):
+    """What a client shows to GitHub."""
+
+    async def token(self) -> str:
+        """A bearer token that is valid for at least the next minute. Raises `AccessLost`, `ForgeUnavailable`."""
+        ...
+
+    def spoiled(self, token: str) -> None:
+        """The host refused this token: the next `token()` makes a new one."""
+        ...
+
+    async def app_jwt(self) -> str | None:
+        """What an App shows to be itself rather than its installation; None where there is no App."""
+        ...
 
 
 class Transport:
-    """One client's line. `calls` counts the requests that were sent, `unchanged` those of them that "not modified" answered."""
+    """One client's line. `calls` counts the requests that were sent, `unchanged` those of them that "not modified" answered. `heard` is told
+    with every answer whether GitHub takes our credentials, where the answer shows it."""
 
     def __init__(
         self,
@@ -58,7 +75,10 @@ class Transport:
         patience: float,
         spacing: float,
         at_once: int,
+        heard: Heard,
     ) -> None:
+        self._heard = heard
+        self._refusals = 0
         self.calls = 0
         self.unchanged = 0
         self.limits = Limits(clock, sleep, at_once=at_once, spacing=spacing)
@@ -107,12 +127,47 @@ class Transport:
         patience: Patience | None = None,
     ) -> Answer:
         """Send a request until it is answered for good: below 300, 304 to a condition, or for a stream a redirect to another host."""
+        before = self._refusals
+        try:
+            answer = await self._exchange(
+                method, url, accept, conditions, content, repeatable, streaming, patience
+            )
+        except CredentialsRefused as error:
+            self._refused(error)
+            raise
+        if before == self._refusals:  # else it was sent before that refusal, and says nothing of now
+            self._heard("")
+        return answer
+
+    async def token(self) -> str:
+        """What to show to GitHub, to its git side too. Raises `AccessLost`, `ForgeUnavailable`."""
+        try:
+            return await self._credentials.token()
+        except AccessLost as error:
+            self._refused(error)
+            raise
+
+    def _refused(self, error: AccessLost) -> None:
+        self._refusals += 1
+        self._heard(str(error))
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        accept: str,
+        conditions: Mapping[str, str] | None,
+        content: bytes | None,
+        repeatable: bool,
+        streaming: bool,
+        patience: Patience | None,
+    ) -> Answer:
         what = f"{method} {urlsplit(url).path}"
         resource = resource_of(urlsplit(url).path)
         patience = patience or self.patience()
         failures = hops = refused = 0
         while True:
-            token = await self._credentials.token()
+            token = await self.token()
             headers = _headers(token, accept, content) | dict(conditions or {})
             async with self.limits.turn(resource, patience, what) as strikes:
                 answer = await self._once(method, url, headers, content, streaming)
