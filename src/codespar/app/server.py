@@ -14,11 +14,13 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from codespar.app import PART_SECONDS, App, now
 from codespar.app.stopping import cancelled, stop_each
 from codespar.config import Settings
 from codespar.domain.base import CodesparError
+from codespar.web.edge import Edge
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +72,6 @@ def _look_at_folder(folder: Path) -> None:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `CodesparError` for what stops it from starting."""
-    from codespar.web.api import create_app
-
     _look_at_folder(settings.data_dir.resolve())
     app = App(settings)
     try:
@@ -81,8 +81,9 @@ async def serve(settings: Settings) -> None:
         await app.stop()
         raise
     address = listener.getsockname()
+    api = asyncio.create_task(asyncio.to_thread(_make_api, app), name="api")
     config = uvicorn.Config(
-        create_app(app, now),
+        Edge(_once_made(api), app, now),
         http="httptools",
         log_config=None,
         access_log=False,
@@ -93,8 +94,7 @@ async def serve(settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     (app.folder / "server.address").write_text(f"http://{address[0]}:{address[1]}\n")
-    # What is there now stays: the collector need not look at it again, and need not look for so little.
-    gc.collect()
+    # What is there now stays, and next to none of it is garbage: the collector need not look at it, and need not look for so little.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     gc.enable()
@@ -108,7 +108,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(_serve_quietly(server, listener))
-    engine = asyncio.create_task(app.start_engine())
+    engine = asyncio.create_task(_complete(app, api))
     try:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping, engine}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,6 +128,27 @@ async def serve(settings: Settings) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _make_api(app: App) -> ASGIApp:
+    from codespar.web.api import create_api  # FastAPI: a quarter of the start, and no message needs it
+
+    return create_api(app, now)
+
+
+def _once_made(api: asyncio.Future[ASGIApp]) -> ASGIApp:
+    """The API: what is asked of it before it is made waits for it."""
+
+    async def forward(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await asyncio.shield(api))(scope, receive, send)
+
+    return forward
+
+
+async def _complete(app: App, api: asyncio.Future[ASGIApp]) -> None:
+    """Bring up what messages are taken in without, one after the other: imports beside each other only slow each other down."""
+    await api
+    await app.start_engine()
 
 
 async def _serve_quietly(server: uvicorn.Server, listener: socket.socket) -> None:

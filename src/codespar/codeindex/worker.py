@@ -1,7 +1,8 @@
 """The processes that parse: started for a large build, each answering batches over its pipes until they close.
 
 They are our own and not a `ProcessPoolExecutor`, whose processes import the caller's main module again: the whole of CodeSpar, which takes
-longer than parsing a thousand files. They see no environment of ours, for grammars are run on files written by others.
+longer than parsing a thousand files. They see no environment of ours, for grammars are run on files written by others. What such a process
+itself does stands in `parsing`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ import contextlib
 import os
 import pickle
 import sys
-from typing import BinaryIO
 
-from codespar.codeindex.extract import Content, Source, extract_all
-
-_HEAD = 8  # bytes of a frame's length
+from codespar.codeindex.extract import Content, Source
+from codespar.codeindex.parsing import HEAD
 
 
 class WorkerLostError(Exception):
@@ -37,10 +36,10 @@ class Worker:
             assert process.stdin is not None and process.stdout is not None
             try:
                 data = pickle.dumps(sources)
-                process.stdin.write(len(data).to_bytes(_HEAD, "big") + data)
+                process.stdin.write(len(data).to_bytes(HEAD, "big") + data)
                 async with asyncio.timeout(self._patience):
                     await process.stdin.drain()
-                    length = int.from_bytes(await process.stdout.readexactly(_HEAD), "big")
+                    length = int.from_bytes(await process.stdout.readexactly(HEAD), "big")
                     answer = await process.stdout.readexactly(length)
             except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
                 await self.close()
@@ -63,22 +62,9 @@ async def _start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "codespar.codeindex.worker",
+        "codespar.codeindex.parsing",
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=4 << 20,
     )
-
-
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer batches until the pipe closes."""
-    while head := requests.read(_HEAD):
-        sources = pickle.loads(requests.read(int.from_bytes(head, "big")))
-        data = pickle.dumps(extract_all(sources))
-        answers.write(len(data).to_bytes(_HEAD, "big") + data)
-        answers.flush()
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)

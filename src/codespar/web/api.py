@@ -6,7 +6,6 @@ Every route under /api asks for a bearer token, and shows only what its person m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -24,14 +23,16 @@ from codespar.domain.base import Value
 from codespar.domain.messages import Channel
 from codespar.domain.people import Permission, Person
 from codespar.forges.base import PullRequest, PullState
-from codespar.store.base import Notice
+from codespar.store.base import Notice, Unit
 from codespar.web.base import ApiError, House
 from codespar.web.builds import PostedRun, take_build
 from codespar.web.edge import (
+    READINESS,
     Edge,
     PostedMessage,
     choose_project,
     message_view,
+    readiness,
     take_delivery,
     take_message,
     verify_delivery,
@@ -105,15 +106,10 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", tags=["health"])
+    @app.get(READINESS, tags=["health"])
     async def readyz() -> JSONResponse:
-        why = house.ready()
-        body = (
-            {"status": "ready", "version": __version__, "pid": os.getpid()}
-            if why is None
-            else {"status": "starting", "why": why}
-        )
-        return JSONResponse(body, 200 if why is None else 503)
+        status, body = readiness(house)
+        return JSONResponse(body, status)
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:
@@ -175,8 +171,12 @@ def create_api(house: House, clock: Callable[[], datetime]) -> FastAPI:
     @app.get("/api/v1/projects", tags=["projects"])
     async def projects(caller: Caller) -> JSONResponse:
         needs(caller, Permission.VIEW_STATUS)
-        found = await house.store.read(lambda unit: unit.projects())
-        return JSONResponse({"projects": [project.wire() for project in found]})
+
+        def read(unit: Unit) -> list[dict[str, Any]]:
+            """Each with why its repository cannot be read, which is empty where it can."""
+            return [one.wire() | {"problem": unit.problem(one.name)} for one in unit.projects()]
+
+        return JSONResponse({"projects": await house.store.read(read)})
 
     @app.post("/api/v1/projects", tags=["projects"], status_code=201)
     async def link_project(posted: PostedProject, caller: Caller) -> JSONResponse:

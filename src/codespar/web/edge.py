@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from codespar import __version__
 from codespar.domain.base import CodesparError, Value
 from codespar.domain.messages import Author, Channel, NormalizedMessage
 from codespar.domain.people import Person
@@ -26,6 +27,7 @@ from codespar.store.base import Outgoing, StoreError
 from codespar.web.base import GITHUB_WEBHOOKS, MAX_BODY, WEBHOOKS, ApiError, House, error_body
 
 MESSAGES = "/api/v1/messages"
+READINESS = "/readyz"
 Answer = tuple[int, dict[str, Any]]  # HTTP status, JSON body
 
 
@@ -120,8 +122,16 @@ def message_view(sent: Outgoing) -> dict[str, Any]:
     return body | {"replaces": sent.response.replaces}
 
 
+def readiness(house: House) -> Answer:
+    """Whether work is taken in."""
+    why = house.ready()
+    if why is not None:
+        return 503, {"status": "starting", "why": why}
+    return 200, {"status": "ready", "version": __version__, "pid": os.getpid()}
+
+
 class Edge:
-    """ASGI before the API: the ordinary message and the ordinary delivery, with nothing in between."""
+    """ASGI before the API: the ordinary message, the ordinary delivery and the question for readiness, with nothing in between."""
 
     def __init__(self, app: ASGIApp, house: House, clock: Callable[[], datetime]) -> None:
         self._app = app
@@ -129,6 +139,9 @@ class Edge:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == READINESS:
+            await _send(send, *readiness(self._house))
+            return
         if scope["type"] != "http" or scope["method"] != "POST" or not _is_ours(scope["path"]):
             await self._app(scope, receive, send)
             return
