@@ -4,7 +4,8 @@
 repository, one pooled, and with `--weights` the table that `codespar.domain.risk` holds. `--mine DIR…` makes that file from git histories.
 
 A repository's figures come from weights and thresholds that were fitted on the others alone: none of its changes was seen. What programs commit (dependency and
-version bumps) is left out; `with_bots` has it in. Rows that are not reverted are a sample, and each stands for `weight` changes.
+version bumps) is left out; `with_bots` has it in. Rows that are not reverted are a sample, and each stands for `weight` changes. `shipped` has the levels that
+the product's own weights and thresholds give, which were fitted on an earlier reading of these repositories: those are not out of sample.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "src"))
 from benchmarks.review.logistic import auc, fit, interval, sigmoid
 from benchmarks.review.risk_features import Row, mine
 from codespar.domain.pathgroups import DEFAULT_GROUPS
-from codespar.domain.risk import FEATURES, RiskRules
+from codespar.domain.risk import BIAS, FEATURES, RiskRules
 
 FILE = Path(__file__).resolve().parent.parent.parent / ".cache" / "review" / "risk.csv.gz"
 SAMPLE = 2_000  # rows of a repository that were not reverted
@@ -37,6 +38,8 @@ ALLOWED = 1 / 200  # share of the approved changes that may be reverted
 LOW_SHARE, HIGH_SHARE = 0.5, 0.1  # of the usual changes: where the thresholds are put
 FITTED = [feature for feature in FEATURES if feature.source == "fitted"]
 RULES = RiskRules()
+ROUNDS, CUTS = 500, 100  # of drawing repositories again, and the cuts that are tried
+SHIPPED = [BIAS, *(feature.weight for feature in FITTED)]
 GUARDED = [group.name for group in DEFAULT_GROUPS if group.floor.rank > 0]
 
 
@@ -131,14 +134,14 @@ def scored(weights: Sequence[float], sample: Sample) -> list[float]:
     return [sigmoid(bias + sum(map(float.__mul__, rest, x))) for x in sample.xs]
 
 
-def share_at(scores: Sequence[float], weights: Sequence[float], share: float) -> float:
-    """The score below which that share of the changes lies."""
-    left = share * sum(weights)
+def shares_at(scores: Sequence[float], weights: Sequence[float], shares: Sequence[float]) -> list[float]:
+    """For each share, in rising order, the score below which that share of the changes lies."""
+    total, seen, found = sum(weights), 0.0, list[float]()
     for score, weight in sorted(zip(scores, weights, strict=True)):
-        left -= weight
-        if left <= 0:
-            return score
-    return 1.0
+        seen += weight
+        while len(found) < len(shares) and seen >= shares[len(found)] * total:
+            found.append(score)
+    return found + [1.0] * (len(shares) - len(found))
 
 
 def approved(scores: Sequence[float], sample: Sample) -> tuple[float, float]:
@@ -183,13 +186,11 @@ def levels(
 
 
 def figures(
-    name: str, sample: Sample, scores: list[float], cuts: tuple[float, float, float], rounds: int = 200
+    name: str, sample: Sample, scores: list[float], cuts: tuple[float, float, float, float], rounds: int = 200
 ) -> dict[str, Any]:
-    medium, high, limit = cuts
+    medium, high, limit, sure = cuts
     low, top = interval(scores, sample.ys, sample.weights, rounds)
     base = sum(w for w, y in zip(sample.weights, sample.ys, strict=True) if y) / sum(sample.weights)
-    under = [(w, y) for w, y, s in zip(sample.weights, sample.ys, scores, strict=True) if s <= limit]
-    weight = sum(w for w, _ in under)
     return {
         "repository": name,
         "changes": round(sum(sample.weights)),
@@ -201,9 +202,10 @@ def figures(
         "auc_size": _round(auc(sample.sizes, sample.ys, sample.weights)),
         "auto_approve": _round(approved(scores, sample)[0]),
         "auto_approve_size": _round(approved(sample.sizes, sample)[0]),
-        "approved_at_others_limit": _round(weight / sum(sample.weights)),
-        "reverted_of_these": _round(sum(w for w, y in under if y) / weight if weight else 0),
+        "under_others_limit": levels(scores, sample, limit, 1.0)["low"],
+        "under_sure_limit": levels(scores, sample, sure, 1.0)["low"],
         "levels": levels(scores, sample, medium, high),
+        "shipped": levels(scored(SHIPPED, sample), sample, RULES.medium, RULES.high),
     }
 
 
@@ -226,15 +228,55 @@ def pooled(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def thresholds(weights: Sequence[float], samples: Sequence[Sample]) -> tuple[float, float, float]:
-    """The least scores of medium and high, and the score up to which at most 1 in 200 of these repositories' changes was reverted."""
+def below(scores: Sequence[float], sample: Sample, cuts: Sequence[float]) -> list[tuple[float, float]]:
+    """For each cut, in rising order, the share of the changes that are low there and the share of all that are low and were reverted."""
+    total = sum(sample.weights)
+    rows = sorted(
+        (score, weight / total, y)
+        for score, weight, y, floored in zip(scores, sample.weights, sample.ys, sample.floored, strict=True)
+        if not floored
+    )
+    found: list[tuple[float, float]] = []
+    at, share, reverted = 0, 0.0, 0.0
+    for cut in cuts:
+        while at < len(rows) and rows[at][0] < cut:
+            share, reverted, at = share + rows[at][1], reverted + rows[at][1] * rows[at][2], at + 1
+        found.append((share, reverted))
+    return found
+
+
+def limits(weights: Sequence[float], samples: Sequence[Sample]) -> tuple[float, float]:
+    """Two scores, the largest of those tried below which at most 1 in 200 low changes was reverted: as it was in these repositories, each counting the
+    same, and in 95 of 100 draws of as many of them with replacement. A new project is one more draw, so repositories are what is drawn, not changes
+    (the cluster bootstrap of Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8)."""
     together = pooled(samples)
     scores = scored(weights, together)
-    return (
-        share_at(scores, together.weights, LOW_SHARE),
-        share_at(scores, together.weights, 1 - HIGH_SHARE),
-        approved(scores, together)[1],
-    )
+    cuts = sorted(set(shares_at(scores, together.weights, [(at + 1) / CUTS for at in range(CUTS)])))
+    each = [below(scored(weights, sample), sample, cuts) for sample in samples]
+    dice = random.Random(7)
+    draws = [dice.choices(range(len(each)), k=len(each)) for _ in range(ROUNDS)]
+    plain = sure = 0.0
+    for at, cut in enumerate(cuts):
+        here = [one[at] for one in each]
+        if sum(y for _, y in here) <= ALLOWED * sum(n for n, _ in here):
+            plain = cut
+        held = sum(sum(here[i][1] for i in draw) <= ALLOWED * sum(here[i][0] for i in draw) for draw in draws)
+        if held >= 0.95 * ROUNDS:
+            sure = cut
+    return plain, sure
+
+
+def thresholds(weights: Sequence[float], samples: Sequence[Sample]) -> tuple[float, float, float, float]:
+    """The least scores of medium and high, and the `limits`."""
+    together = pooled(samples)
+    medium, high = shares_at(scored(weights, together), together.weights, (LOW_SHARE, 1 - HIGH_SHARE))
+    return medium, high, *limits(weights, samples)
+
+
+def together_of(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    share = statistics.mean(part["changes"] for part in parts)
+    reverted = statistics.mean(part["changes"] * part["reverted"] for part in parts)
+    return {"changes": _round(share), "reverted": _round(reverted / share if share else 0)}
 
 
 def evaluate(samples: dict[str, Sample]) -> list[dict[str, Any]]:
@@ -254,16 +296,11 @@ def evaluate(samples: dict[str, Sample]) -> list[dict[str, Any]]:
     together = pooled(list(people.values()))
     total = figures("pooled", together, held_out, thresholds(everyone, list(people.values())), 60)
     del total["auc_same_year"]
-    # the mean of what each repository got by thresholds from the others
-    for key in ("approved_at_others_limit", "reverted_of_these"):
-        total[key] = _round(statistics.mean(row[key] for row in rows))
-    for level in total["levels"]:
-        parts = [row["levels"][level] for row in rows]
-        share = statistics.mean(part["changes"] for part in parts)
-        reverted = (
-            statistics.mean(part["changes"] * part["reverted"] for part in parts) / share if share else 0
-        )
-        total["levels"][level] = {"changes": _round(share), "reverted": _round(reverted)}
+    # what the repositories got by thresholds from the others, each counting the same
+    for key in ("under_others_limit", "under_sure_limit"):
+        total[key] = together_of([row[key] for row in rows])
+    for key in ("levels", "shipped"):
+        total[key] = {level: together_of([row[key][level] for row in rows]) for level in total[key]}
     total["changes"] = sum(row["changes"] for row in rows)
     for key in ("auc", "auc_same_year", "auc_size", "auc_with_bots"):
         total[f"mean_{key}"] = _round(statistics.mean(row[key] for row in rows))
@@ -274,7 +311,7 @@ def table(samples: dict[str, Sample]) -> dict[str, Any]:
     """The weights and thresholds as `codespar.domain.risk` holds them: fitted on all repositories."""
     people = [sample.only([not bot for bot in sample.bots]) for sample in samples.values()]
     weights = learn(people)
-    medium, high, _ = thresholds(weights, people)
+    medium, high, *_ = thresholds(weights, people)
     found = {feature.name: round(weight, 3) for feature, weight in zip(FITTED, weights[1:], strict=True)}
     return {"bias": round(weights[0], 3), "weights": found, "medium": _round(medium), "high": _round(high)}
 

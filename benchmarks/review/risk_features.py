@@ -4,6 +4,9 @@ A change is a commit of the first-parent line: a merge counts as one change, wit
 nothing of a row comes from its future but the label. It was reverted when a later change says `This reverts commit <id>` of it or of a commit that it
 brought, or `Reverts <id>`, `Reverts owner/name#<number>`, or has the title `Revert "<title>"` and exactly one earlier change of the year before had that title;
 each within 365 days. No text of a project is kept.
+
+What is known of files and authors is what `codespar.agents.evidence` knows of them at a review, no more: a file's past is that of one year, and nobody gets
+more credit for what was done before than a usual author, since git's word for who made a commit is anybody's.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from codespar.agents.evidence import USUAL_BY_AUTHOR, USUAL_CHANGES
+from codespar.domain.generated import generated_as
 from codespar.domain.risk import RELAND, REVERT, Change, ChangedFile, FileHistory, measure
 
 DAY = 86_400
@@ -51,10 +56,9 @@ class Commit:
 
 @dataclass(slots=True)
 class Known:
-    """What is known of a path so far."""
+    """What is known of a path: the changes of the year before, and those of them that took something back."""
 
-    recent: deque[int] = field(default_factory=deque[int])
-    authors: dict[str, int] = field(default_factory=dict[str, int])  # changes of each
+    changes: deque[tuple[int, str]] = field(default_factory=deque[tuple[int, str]])  # when, and by whom
     reverts: deque[int] = field(default_factory=deque[int])
 
 
@@ -188,7 +192,7 @@ def _diffs(
                     additions=0 if binary else int(plus),
                     deletions=0 if binary else int(minus),
                     added=path in added,
-                    generated=binary,
+                    generated=binary or bool(generated_as(path)),
                 )
             )
     if current:
@@ -257,7 +261,6 @@ def mine(folder: Path) -> tuple[str, list[Row]]:
     finder.prepare(commits)
     paths: dict[str, Known] = defaultdict(Known)
     changes: dict[str, int] = defaultdict(int)
-    reverts: dict[str, int] = defaultdict(int)
     rows: dict[str, tuple[int, Row]] = {}
     head, count, last = "", 0, 0
     for unit in _units(folder, commits):
@@ -267,14 +270,14 @@ def mine(folder: Path) -> tuple[str, list[Row]]:
             if file.old_path is not None and file.old_path in paths:
                 paths[file.path] = paths[file.old_path]
             known = paths[file.path]
-            while known.recent and known.recent[0] < unit.time - WINDOW:
-                known.recent.popleft()
+            while known.changes and known.changes[0][0] < unit.time - HORIZON:
+                known.changes.popleft()
             while known.reverts and known.reverts[0] < unit.time - HORIZON:
                 known.reverts.popleft()
             history = FileHistory(
-                recent_commits=len(known.recent),
-                authors=len(known.authors),
-                by_author=known.authors.get(unit.author, 0),
+                recent_commits=sum(time >= unit.time - WINDOW for time, _ in known.changes),
+                authors=len({author for _, author in known.changes}),
+                by_author=min(USUAL_BY_AUTHOR, sum(author == unit.author for _, author in known.changes)),
                 reverts=len(known.reverts),
                 recent_reverts=sum(time >= unit.time - MONTH for time in known.reverts),
             )
@@ -288,8 +291,7 @@ def mine(folder: Path) -> tuple[str, list[Row]]:
                 title="Reland" if again else "",
                 files=tuple(files),
                 commits=max(1, len(unit.brings) - 1),
-                author_changes=changes[unit.author],
-                author_reverts=reverts[unit.author],
+                author_changes=min(USUAL_CHANGES, changes[unit.author]),
             )
             row = Row(
                 measure(change),
@@ -301,12 +303,10 @@ def mine(folder: Path) -> tuple[str, list[Row]]:
             if target.sha in rows and not rows[target.sha][1].reverted:
                 row = rows[target.sha][1]
                 row.reverted, row.days = True, (unit.time - target.time) / DAY
-            reverts[target.author] += 1
         changes[unit.author] += 1
         for file in unit.files:
             known = paths[file.path]
-            known.recent.append(unit.time)
-            known.authors[unit.author] = known.authors.get(unit.author, 0) + 1
+            known.changes.append((unit.time, unit.author))
             if taken:
                 known.reverts.append(unit.time)
         finder.learn(unit, commits)

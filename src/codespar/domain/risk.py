@@ -2,7 +2,8 @@
 
 The score is a logistic function of named features. Most weights were fitted on what happened to real changes, with `benchmarks/review/risk.py`:
 which were reverted within a year, each repository counting the same, and in each the reverted changes as much as the others. So 0.5 is a change that is as
-usual among reverted ones as among the rest, in a repository of whatever rate; the score is no probability, and it separates weakly. The remaining
+usual among reverted ones as among the rest, in a repository of whatever rate; the score is no probability, and it separates weakly. They were fitted on more
+than a review knows (all who ever changed a file, its author's whole past), so real scores come out lower: docs/benchmarks.md has by how much. The remaining
 weights and every floor are rules: guarded paths, findings and what could not be looked through set a least level, which no low score takes away.
 Nothing that the author writes in prose may lower a level; a title can only raise it.
 """
@@ -45,8 +46,8 @@ class FileHistory(Value):
     """What was known of a file when the change was made."""
 
     recent_commits: int = Field(default=0, ge=0)  # of the default branch, in the 90 days before
-    authors: int = Field(default=0, ge=0)  # who ever changed it
-    by_author: int = Field(default=0, ge=0)  # earlier changes to it by this change's author
+    authors: int = Field(default=0, ge=0)  # who changed it in the year before
+    by_author: int = Field(default=0, ge=0)  # of that year's changes, those by this change's author
     reverts: int = Field(default=0, ge=0)  # in the year before, reverts that touched it
     recent_reverts: int = Field(default=0, ge=0)  # of these, in the 30 days before
     incidents: int = Field(default=0, ge=0)  # recent ones that were traced to it
@@ -107,7 +108,7 @@ class RiskRules(Value):
     groups: tuple[PathGroup, ...] = DEFAULT_GROUPS
     medium: float = Field(
         default=0.48, ge=0, le=1
-    )  # the least score of the level: the upper half of usual changes,
+    )  # the least score of the level: the upper half of usual changes, as they were fitted,
     high: float = Field(default=0.62, ge=0, le=1)  # and their upper tenth
 
     large_lines: int = Field(
