@@ -19,6 +19,7 @@ import pytest
 from codespar.agents.announcer import Announcer
 from codespar.config.work import ReviewSettings
 from codespar.domain.agents import AgentState
+from codespar.domain.approvals import ApprovalState
 from codespar.domain.happenings import PullAction
 from codespar.domain.messages import NormalizedResponse
 from codespar.domain.notifications import AlertKind, Rules
@@ -164,6 +165,15 @@ async def test_at_l2_a_review_is_suggested_once_a_commit_and_begins_with_one_tap
         assert (await shop.latest()).by == "Rex" and await shop.work() == ["posted"]
 
 
+async def test_a_suggested_review_is_void_when_somebody_asks_for_it_themselves(tmp_path: Path) -> None:
+    async with bureau(tmp_path, autonomy=2) as shop:
+        await shop.open(SMALL)
+        await shop.look()
+        await shop.say("review PR #1")
+        (asked,) = await shop.store.read(lambda unit: unit.approvals("shop"))
+        assert asked.state is ApprovalState.VOID and await shop.work() == ["posted"]
+
+
 @pytest.mark.parametrize(
     ("action", "begins"),
     [
@@ -234,7 +244,7 @@ async def test_a_push_ends_the_running_review_and_nothing_of_it_is_posted(shop: 
         await asyncio.sleep(0.01)
     shop.push("feature", {"shop.py": SMALL["shop.py"] + "\n# more\n"})
     await shop.look()
-    assert await asyncio.wait_for(running, 10) == ["superseded"]
+    assert await asyncio.wait_for(running, 60) == ["superseded"]
     assert shop.twin.stopped == [f"codespar-{first.id}-1"]
     pull = await shop.forge.get_pull(1)
     assert (pull.reviews, [one for one in pull.comments if one.path]) == ((), [])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -49,15 +48,19 @@ def posted(pull: PullRequest) -> str:
 # large ones
 
 
+def worked() -> float:
+    """Seconds of processor time that this process and those that it started have used: how busy the machine is does not count."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def fast_commit(shop: Bureau, files: dict[str, bytes]) -> str:
     """A branch `feature` with these files more than `main`, by one call of git."""
     stream = [b"commit refs/heads/feature\ncommitter A <a@example.org> 1790000000 +0000\ndata 3\nbig\n"]
     stream.append(b"from " + git("rev-parse", "main", cwd=shop.remote).encode() + b"\n")
     for name, content in files.items():
         stream.append(b"M 100644 inline %s\ndata %d\n%s\n" % (name.encode(), len(content), content))
-    subprocess.run(
-        ["git", "fast-import", "--quiet"], input=b"".join(stream), cwd=shop.remote, check=True, timeout=120
-    )
+    subprocess.run(["git", "fast-import", "--quiet"], input=b"".join(stream), cwd=shop.remote, check=True)
     shop.clock.move(minutes=1)
     return git("rev-parse", "feature", cwd=shop.remote)
 
@@ -66,14 +69,14 @@ async def test_five_thousand_files_are_reviewed_in_bounded_time_and_memory(shop:
     head = fast_commit(shop, {f"src/part{n % 50}/file{n}.py": b"value = %d\n" % n for n in range(5000)})
     await shop.open_at(head)
     await shop.look()
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, worked()
     assert await shop.work() == ["posted"]
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
     record, pull = await shop.latest(), await shop.forge.get_pull(1)
     assert "Changed: 5,000 files, +5,000" in posted(pull)
     assert record.risk is not None and any("5,000 files" in one for one in record.risk.reasons)
     assert record.verdict is ReviewVerdict.COMMENT and {"risk", "model"} <= set(failed(record))
-    assert grown < 400 and time.monotonic() - began < 60
+    assert grown < 400 and worked() - began < 60
 
 
 @pytest.mark.parametrize(("mebibytes", "read"), [(50, True), (70, False)])
@@ -328,12 +331,12 @@ async def test_an_analyser_that_did_not_run_this_time_resolves_nothing(shop: Bur
 async def test_an_analyser_that_finds_a_lot_is_kept_whole_and_shown_in_bounds(shop: Bureau) -> None:
     lines = "".join(f"x{n} = {n}\n" for n in range(3000))
     shop.twin.head = tuple(finding("new.py", n, f"Number {n} " + "x" * 200) for n in range(1, 3001))
-    began = time.monotonic()
+    began = worked()
     record, pull = await shop.reviewed({"new.py": lines})
     assert len(record.findings) == 3000 and all(one.fate and one.fate_reason for one in record.findings)
     assert len(pull.comments) == 10 and len(posted(pull)) <= 65_536
     assert "findings are not shown here" in posted(pull)
-    assert time.monotonic() - began < 30
+    assert worked() - began < 30
 
 
 async def test_a_program_of_the_repository_without_its_environment_is_named(tmp_path: Path) -> None:
@@ -364,7 +367,10 @@ async def test_a_model_that_does_not_do_its_part_is_told_and_keeps_it_from_being
 ) -> None:
     async with ModelApi(*replies) as api:
         named = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=api.url, api_key_env="TEST_KEY")
-        model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=1.5)
+        patience = (
+            1.5 if any(reply.seconds for reply in replies) else 60
+        )  # the first call loads its client, too
+        model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=patience)
         try:
             async with Bureau(tmp_path, reviewer=model) as shop:
                 record, pull = await shop.reviewed(SMALL)
@@ -389,7 +395,7 @@ async def test_a_second_look_that_fails_lets_the_finding_stand(tmp_path: Path) -
     replies = (report(finding_), report(), report(), report(), Reply(status=500))
     async with ModelApi(*replies) as api:
         named = ModelSettings(review="anthropic:claude-sonnet-5-5", base_url=api.url, api_key_env="TEST_KEY")
-        model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=3)
+        model = ModelReviewer(named, {"TEST_KEY": KEY}, seconds=60)
         try:
             async with Bureau(tmp_path, reviewer=model) as shop:
                 record, pull = await shop.reviewed(SMALL)

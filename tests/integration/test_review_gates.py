@@ -69,6 +69,55 @@ async def test_what_a_model_said_stands_though_it_overlooks_it_after_later_pushe
         assert shop.forge.resolved == [(one.findings[0].comment,)]
 
 
+@pytest.mark.parametrize("now", ["milder", "refuted", "said twice"])
+async def test_what_people_were_told_no_model_takes_back_while_its_lines_are_as_they_were(
+    tmp_path: Path, now: str
+) -> None:
+    title, severity = "Adds one cent", "high" if now == "refuted" else "info"
+    said = found("shop.py", 15, title, severity=severity, failing_case="the second time")
+    later: list[Any] = [Reviewed("correctness", finds(said), of="import math")]
+    if now == "said twice":
+        later.append(Reviewed("security", finds(said), of="import math"))
+    if now == "refuted":
+        later.append(Refuted("the second time", judges(True, "The caller takes it off again.")))
+    first = Reviewed("correctness", finds(found("shop.py", 14, title, severity="high")))
+    async with Bureau(tmp_path, scripts=[*later, first]) as shop:
+        one, _ = await shop.reviewed({"shop.py": SMALL})
+        assert one.verdict is ReviewVerdict.REQUEST_CHANGES
+        two, pull = await pushed(shop, "import math\n" + SMALL)
+        assert two.verdict is ReviewVerdict.REQUEST_CHANGES and "findings" in failed(two)
+        stands = [each for each in two.findings if each.fate is Fate.SAID_BEFORE]
+        assert [(each.severity, each.start_line) for each in stands] == [("high", 15)]
+        assert shop.forge.resolved == []
+        body = pull.reviews[-1].body
+        assert "**Still open from earlier reviews**" in body and "`shop.py` line 15: Adds one cent" in body
+        assert "a person who may approve says so: `approve PR #1`" in body
+
+
+async def test_what_an_analyser_said_stands_where_it_did_not_look_at_the_file_again(tmp_path: Path) -> None:
+    async with Bureau(tmp_path) as shop:
+        shop.twin.head = (finding("shop.py", 14, "Off by one", severity="high"),)
+        one, _ = await shop.reviewed({"shop.py": SMALL})
+        shop.twin.head, shop.twin.unlooked = (), {"shop.py": "lint cannot parse"}
+        two, _ = await pushed(shop, "import math (\n" + SMALL)
+        assert two.verdict is ReviewVerdict.REQUEST_CHANGES and shop.forge.resolved == []
+        assert "analysers did not look at shop.py, which lint cannot parse" in two.problems
+        (stands,) = two.findings
+        assert stands.fate_reason == f"{one.id} said it, and its file was not looked at this time"
+        shop.twin.unlooked = {}
+        three, _ = await pushed(shop, "import math\n" + SMALL)
+        assert (three.verdict, failed(three)) == (ReviewVerdict.APPROVE, [])
+        assert shop.forge.resolved == [(one.findings[0].comment,)]
+
+
+async def test_a_link_which_no_analyser_follows_is_not_approved(tmp_path: Path) -> None:
+    async with Bureau(tmp_path) as shop:
+        (shop.tree / "static").symlink_to("/etc")
+        record, pull = await shop.reviewed({"shop.py": SMALL})
+    assert (record.verdict, failed(record)) == (ReviewVerdict.COMMENT, ["findings"])
+    assert "could not look: analysers at static, a link to something else" in pull.reviews[0].body
+
+
 @pytest.mark.parametrize("line", [-3, 10**12, 24])
 async def test_a_models_finding_that_names_lines_which_the_diff_does_not_show_keeps_the_approval(
     tmp_path: Path, line: int

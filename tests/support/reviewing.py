@@ -56,6 +56,7 @@ class Twin:
         self.head: tuple[Finding, ...] = ()
         self.base: tuple[Finding, ...] = ()
         self.others: tuple[AnalyserReport, ...] = ()
+        self.unlooked: dict[str, str] = {}
         self.problem = ""
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.held = False  # they go on until they are stopped
@@ -68,11 +69,13 @@ class Twin:
         if self.meanwhile is not None:
             await self.meanwhile()
         if self.held:
-            await asyncio.wait_for(self._stop.wait(), 10)
+            await asyncio.wait_for(self._stop.wait(), 60)
             return (AnalyserReport(analyser="lint", problem="it was stopped"),)
         if self.problem:
             raise SandboxError(self.problem)
-        lint = AnalyserReport(analyser="lint", version="1.0", head=self.head, base=self.base)
+        lint = AnalyserReport(
+            analyser="lint", version="1.0", head=self.head, base=self.base, unlooked=self.unlooked
+        )
         return (lint, *self.others)
 
     async def stop(self, name: str) -> None:

@@ -151,6 +151,16 @@ def test_what_the_base_has_is_followed_through_a_rename():
     assert fates(new_only([one(2, path="old.py")], [one(3, path="new.py")], DIFF)) == [Fate.NOT_NEW]
 
 
+def test_of_several_lines_that_moved_all_have_to_be_the_same():
+    diff = parse(
+        "diff --git a/a.py b/a.py\nindex 1111111..2222222 100644\n--- a/a.py\n+++ b/a.py\n@@ -1,4 +1,6 @@\n-run(\n-    NAME,\n- shell=True)\n"
+        " def f(x):\n+  run(\n+      NAME,\n+    shell=True)\n+  run(\n+      x,\n"
+    )
+    base = [one(1, end_line=2, line_text="run(")]
+    assert fates(new_only(base, [one(5, end_line=6, line_text="  run(")], diff)) == [None]
+    assert fates(new_only(base, [one(2, end_line=3, line_text="  run(")], diff)) == [Fate.NOT_NEW]
+
+
 def test_a_line_that_only_moved_is_not_new_and_its_second_copy_is():
     base = [one(11, line_text="eval(x)")]
     head = [one(11, line_text="  eval(x)"), one(12, line_text="eval(x)")]

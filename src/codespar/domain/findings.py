@@ -20,54 +20,11 @@ SIMILAR = 0.5  # of two titles' words that are the same
 NEAR = 6  # lines: ranges up to here are about one place, so that one category is enough to call two findings the same
 _FACTS = (Category.SECURITY, Category.SECRET, Category.DEPENDENCY)
 _WORD = re.compile(r"[A-Za-z][a-z]+|[A-Z]+|[0-9]+|[^\W\d_]+")
-_STOP = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "by",
-        "can",
-        "could",
-        "does",
-        "for",
-        "from",
-        "has",
-        "have",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "may",
-        "might",
-        "not",
-        "of",
-        "on",
-        "or",
-        "should",
-        "so",
-        "that",
-        "the",
-        "then",
-        "there",
-        "this",
-        "to",
-        "use",
-        "used",
-        "using",
-        "was",
-        "when",
-        "will",
-        "with",
-        "would",
-    ]
-)
+_STOP = frozenset([
+    "a", "an", "and", "are", "as", "at", "be", "been", "by", "can", "could", "does", "for", "from", "has",
+    "have", "if", "in", "into", "is", "it", "its", "may", "might", "not", "of", "on", "or", "should", "so",
+    "that", "the", "then", "there", "this", "to", "use", "used", "using", "was", "when", "will", "with", "would",
+])  # fmt: skip
 
 
 def _decided(finding: Finding, fate: Fate, reason: str) -> Finding:
@@ -111,7 +68,7 @@ def new_only(base: Sequence[Finding], head: Sequence[Finding], diff: Diff) -> tu
     """The head's findings; those that the base has too are NOT_NEW. `base` are an analyser's findings in the base commit's text.
 
     The same is: the same source, the same file (followed through renames), and the same line, as the diff maps it; or, for what is left
-    then, the same text of the line, each of the base's counted once. So code that only moved is not new, and a second copy of it is. What has
+    then, the same text of its lines, each of the base's counted once. So code that only moved is not new, and a second copy of it is. What has
     a fate already keeps it and counts all the same: the base's finding on a line that did not change excuses no other.
     """
     exact: Counter[tuple[str, str, int]] = Counter()
@@ -123,9 +80,9 @@ def new_only(base: Sequence[Finding], head: Sequence[Finding], diff: Diff) -> tu
         line = file.new_line(finding.start_line) if file is not None else finding.start_line
         if line is not None:
             exact[finding.source, path, line] += 1
-            texts[finding.source, path, line].append(_plain(finding.line_text))
+            texts[finding.source, path, line].append(_lines_of(finding, diff, Side.OLD))
         else:
-            loose[finding.source, path, _plain(finding.line_text)] += 1
+            loose[finding.source, path, _lines_of(finding, diff, Side.OLD)] += 1
     old: set[int] = set()
     for place_, finding in enumerate(head):
         key = (finding.source, finding.path, finding.start_line)
@@ -140,8 +97,10 @@ def new_only(base: Sequence[Finding], head: Sequence[Finding], diff: Diff) -> tu
     ordered = sorted(range(len(head)), key=lambda at: head[at].start_line in changed.get(head[at].path, ()))
     for place_ in ordered:
         finding = head[place_]
-        key = (finding.source, finding.path, _plain(finding.line_text))
-        if finding.side is Side.NEW and place_ not in old and key[2] and loose[key]:
+        if finding.side is not Side.NEW or place_ in old:
+            continue
+        key = (finding.source, finding.path, _lines_of(finding, diff, Side.NEW))
+        if key[2] and loose[key]:
             loose[key] -= 1
             old.add(place_)
     return tuple(
@@ -150,6 +109,15 @@ def new_only(base: Sequence[Finding], head: Sequence[Finding], diff: Diff) -> tu
         else finding
         for at, finding in enumerate(head)
     )
+
+
+def _lines_of(finding: Finding, diff: Diff, side: Side) -> str:
+    """The text of its lines on that side. The first of several says too little: many a call begins alike."""
+    if finding.end_line > finding.start_line and (file := diff.at(finding.path, side)) is not None:
+        whole = file.text_between(finding.start_line, finding.end_line, side)
+        if whole is not None:
+            return _plain(whole)
+    return _plain(finding.line_text)
 
 
 def _plain(text: str) -> str:
@@ -305,30 +273,45 @@ def _where_it_is(said: Finding, now: Finding) -> Finding:
 
 
 def said_before(findings: Sequence[Finding], earlier: Iterable[ReviewRecord]) -> tuple[Finding, ...]:
-    """Those that a posted review of this pull request has said, and that were not gone since, are SAID_BEFORE. Each counts once."""
+    """Those that a posted review of this pull request has said, and that were not gone since, are SAID_BEFORE. Each counts once, and a model's as
+    bad as it was said to be at its worst: what it reads may talk it into milder words, and not out of what people were told."""
     said = standing(earlier)
     open_ = [at for at, finding in enumerate(findings) if finding.fate is None]
     pairs = paired([findings[at] for at in open_], [finding for finding, _ in said])
     result = list(findings)
     for place_, which in pairs.items():
-        at = open_[place_]
-        result[at] = _decided(findings[at], Fate.SAID_BEFORE, f"{said[which][1]} said it")
+        at, (before, id) = open_[place_], said[which]
+        result[at] = _decided(findings[at], Fate.SAID_BEFORE, f"{id} said it")
+        if before.from_model and before.severity.rank > findings[at].severity.rank:
+            result[at] = result[at].evolve(severity=before.severity)
     return tuple(result)
 
 
 def overlooked(
-    findings: Sequence[Finding], earlier: Sequence[ReviewRecord], diff: Diff, pushed: Diff | None = None
+    findings: Sequence[Finding],
+    earlier: Sequence[ReviewRecord],
+    diff: Diff,
+    pushed: Diff | None = None,
+    unlooked: Callable[[Finding], bool] = lambda finding: False,
 ) -> tuple[Finding, ...]:
-    """What a model said in an earlier review and does not say now though its lines are as they were: it is SAID_BEFORE, and stands.
+    """What an earlier review said and this one does not, though nobody can tell that it is gone: it is SAID_BEFORE, and stands.
 
-    What it said now and what was shown to be wrong now is in `findings`. `pushed` is as for `gone`, of which this is the other half.
+    A model's stands while its lines are as they were, also where the model takes it back now: it reads what the author of the change wrote. An
+    analyser's stands where that one did not look at its file this time, as `unlooked` says. What is said now is in `findings`. `pushed` is as
+    for `gone`, of which this is the other half.
     """
-    said = [(one, id) for one, id in standing(earlier) if one.from_model]
-    found = paired([one for one, _ in said], findings)
+    said = [(one, id) for one, id in standing(earlier) if one.from_model or unlooked(one)]
+    there = [one for one in findings if one.fate not in (Fate.REFUTED, Fate.DUPLICATE)]
+    found = paired([one for one, _ in said], there)
     return tuple(
-        _decided(_moved(one, diff, pushed), Fate.SAID_BEFORE, f"{id} said it, and its lines are as they were")
+        _decided(
+            _moved(one, diff, pushed),
+            Fate.SAID_BEFORE,
+            f"{id} said it, and its "
+            + ("lines are as they were" if one.from_model else "file was not looked at this time"),
+        )
         for at, (one, id) in enumerate(said)
-        if at not in found and not _changed_since(one, diff, pushed)
+        if at not in found and not (one.from_model and _changed_since(one, diff, pushed))
     )
 
 

@@ -290,6 +290,7 @@ def _head(record: ReviewRecord, changed: Diff | None, unavailable: Sequence[str]
     if failed and record.verdict is not ReviewVerdict.APPROVE:
         parts.append(f"Not approved because{_bullets([_gate(gate) for gate in failed])}")
     parts.append(_found(shown, counts, resolved))
+    parts += _open(record)
     looked = [code(analyser, 100) for analyser in record.analysers[:MOST_LISTED]]
     parts.append(f"Analysers: {', '.join(looked) if looked else 'none ran'}")
     if unavailable:
@@ -329,6 +330,23 @@ def _most_changed(diff: Diff) -> str:
     return "".join(["\n", *(f"\n- {line}" for line in listed)]) + (
         f"\n- and {len(diff.files) - 5:,} more" if len(diff.files) > 5 else ""
     )
+
+
+def _open(record: ReviewRecord) -> list[str]:
+    """What earlier reviews said and still holds the pull request up, and how it is settled: no model takes it back."""
+    said = [
+        one for one in record.findings if one.fate is Fate.SAID_BEFORE and one.severity is not Severity.INFO
+    ]
+    if not said:
+        return []
+    lines = [
+        f"{_MARKS[one.severity]} · `{one.path}` line {one.start_line}: {one.title}"
+        for one in sorted(said, key=lambda one: -one.severity.rank)
+    ]
+    how = "Settled by a change of their lines. Where another change has settled one, a person who may approve says so: "
+    return [
+        f"**Still open from earlier reviews**{_bullets(lines)}\n\n{how}{code(f'approve PR #{record.number}')}"
+    ]
 
 
 def _found(shown: Sequence[Finding], counts: Counter[Fate | None], resolved: int) -> str:

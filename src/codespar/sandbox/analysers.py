@@ -38,7 +38,7 @@ from codespar.sandbox.base import (
 )
 from codespar.sandbox.docker import DockerSandbox
 from codespar.sandbox.folder import regular
-from codespar.sandbox.sarif import SARIF_BYTES, SarifLog, read
+from codespar.sandbox.sarif import NAMELESS, SARIF_BYTES, SarifLog, read
 
 log = structlog.get_logger(__name__)
 _PYTHON = (".py", ".pyi")
@@ -139,7 +139,7 @@ class SandboxAnalysers:
             raise
         if order.name in self._stopped:  # its container was removed; asked again, they run again
             return _none("it was stopped", analysers)
-        reports = await asyncio.to_thread(_reports, out, analysers, ended)
+        reports = await asyncio.to_thread(_reports, out, analysers, ended, order.changed)
         await asyncio.to_thread(_keep, kept, reports)
         await self._sandbox.remove(name)
         return reports
@@ -233,7 +233,9 @@ class _Tree(NamedTuple):
     problem: str
 
 
-def _reports(out: Path, analysers: tuple[Analyser, ...], ended: Ended) -> tuple[AnalyserReport, ...]:
+def _reports(
+    out: Path, analysers: tuple[Analyser, ...], ended: Ended, changed: Sequence[str]
+) -> tuple[AnalyserReport, ...]:
     """What the container left, one report a program. Nothing in it is trusted, no link followed. Runs in a thread."""
     end = _end(out, ended)
     reports: list[AnalyserReport] = []
@@ -253,11 +255,21 @@ def _reports(out: Path, analysers: tuple[Analyser, ...], ended: Ended) -> tuple[
                 version=head.log.version or base.log.version,
                 base=base.log.findings,
                 head=head.log.findings,
-                unlooked=head.log.unlooked,
+                unlooked=_unlooked(base.log, head.log, changed),
                 problem=problem[:1500],
             )
         )
     return tuple(reports)
+
+
+def _unlooked(base: SarifLog, head: SarifLog, changed: Sequence[str]) -> dict[str, str]:
+    """The changed files that it did not wholly look at, and why; it is said where that is nothing new."""
+    known = {*changed, NAMELESS}
+    return {
+        path: f"{why}, as before this change" if path in base.unlooked else why
+        for path, why in head.unlooked.items()
+        if path in known
+    }
 
 
 def _end(out: Path, ended: Ended) -> str:

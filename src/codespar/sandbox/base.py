@@ -193,7 +193,7 @@ class AnalyserReport(Value):
     base: tuple[Finding, ...] = ()
     head: tuple[Finding, ...] = ()
     problem: str = ""
-    unlooked: dict[str, str] = {}  # files of the change that it passed over, and why: `has 2.0 MiB`
+    unlooked: dict[str, str] = {}  # changed files not wholly looked at, and why: `has 2.0 MiB`
 
 
 class AnalysisOrder(Value):

@@ -20,9 +20,11 @@ from codespar.sandbox.severities import category_of, severity_of
 
 SARIF_BYTES = 8 * 1024**2
 FINDINGS = 2000  # of one log; what comes after is not read, and the log's `problem` says so
-RESULTS = 20_000  # of one run: as many are looked at
+RESULTS = 20_000  # of one run: as many are looked at, and the log's `problem` says so where there are more
+RUNS = 20
 TITLE, WHY, SUGGESTION, RULE, PATH, LINE = 300, 4000, 8000, 120, 1024, 1000  # characters
-UNLOOKED = "not-looked-at"  # the id of a notification that names a file which its tool passed over
+UNLOOKED = "not-looked-at"  # the id of a notification that names a file which its tool did not wholly look at
+NAMELESS = "a file"  # where it names none
 _LINES = 10_000_000  # no file has more
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -33,14 +35,13 @@ Lines = Mapping[str, Mapping[int, str]]
 
 
 class SarifLog(NamedTuple):
-    """What one run of a program said."""
+    """What one run of a program said. `problem` is why, by its own account, it did not do its work, or what was left out of what it said;
+    `unlooked` the files that it did not wholly look at, and why."""
 
     version: str
     findings: tuple[Finding, ...]
-    problem: (
-        str  # why the program, by its own account, did not do its work; or what was left out of what it said
-    )
-    unlooked: dict[str, str] = {}  # the files that the program, by its own account, passed over, and why
+    problem: str
+    unlooked: dict[str, str] = {}
 
 
 def read(content: bytes, *, analyser: str, root: str, lines: Lines | None = None) -> SarifLog:
@@ -67,12 +68,17 @@ def read(content: bytes, *, analyser: str, root: str, lines: Lines | None = None
     problems: list[str] = []
     unlooked: dict[str, str] = {}
     version = ""
-    for item in runs[:20]:
+    if len(runs) > RUNS:
+        problems.append(f"only the first {RUNS} of its {len(runs)} runs were read")
+    for item in runs[:RUNS]:
         run = _Run(_dict(item), analyser, root.rstrip("/"), lines or {})
         version = version or run.version
         problems += run.failures()
         unlooked |= run.unlooked()
-        for result in _list(run.log.get("results"))[:RESULTS]:
+        results = _list(run.log.get("results"))
+        if len(results) > RESULTS:
+            problems.append(f"only the first {RESULTS} of {len(results)} results were looked at")
+        for result in results[:RESULTS]:
             if len(findings) == FINDINGS:
                 problems.append(f"only the first {FINDINGS} findings were read")
                 break
@@ -105,7 +111,7 @@ class _Run:
     def failures(self) -> list[str]:
         """What the tool says of runs that did not succeed."""
         said: list[str] = []
-        for invocation in map(_dict, _list(self.log.get("invocations"))[:20]):
+        for invocation in map(_dict, _list(self.log.get("invocations"))[:RUNS]):
             if invocation.get("executionSuccessful") is not False:
                 continue
             notes = [
@@ -116,14 +122,18 @@ class _Run:
         return said
 
     def unlooked(self) -> dict[str, str]:
-        """The files that the tool names in notifications `not-looked-at`, and why."""
+        """The files that the tool names in notifications `not-looked-at`, and those that it had trouble with: by the standard (§3.58.6) the
+        results of a notification's level `error` or `warning` may be incomplete."""
         found: dict[str, str] = {}
-        for invocation in map(_dict, _list(self.log.get("invocations"))[:20]):
+        for invocation in map(_dict, _list(self.log.get("invocations"))[:RUNS]):
             for note in map(_dict, _list(invocation.get("toolExecutionNotifications"))[:RESULTS]):
+                place = _dict(_dict(_first(note.get("locations"))).get("physicalLocation"))
+                path = self._path(_dict(place.get("artifactLocation")))
+                text = _text(_dict(note.get("message")).get("text"), 100)
                 if _dict(note.get("descriptor")).get("id") == UNLOOKED:
-                    place = _dict(_dict(_first(note.get("locations"))).get("physicalLocation"))
-                    path = self._path(_dict(place.get("artifactLocation"))) or "a file"
-                    found[path] = _text(_dict(note.get("message")).get("text"), 100)
+                    found.setdefault(path or NAMELESS, text)
+                elif path and note.get("level", "warning") in ("error", "warning"):
+                    found.setdefault(path, f"{self._analyser} had trouble with: {text}")
         return dict(itertools.islice(found.items(), FINDINGS))
 
     def finding(self, result: dict[str, Any]) -> Finding | None:

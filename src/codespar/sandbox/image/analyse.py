@@ -1,7 +1,7 @@
 """Runs one of our own analysers over the changed files of a work tree and writes SARIF 2.1.0; for the analysers' image alone.
 
-`analyse.py <name>` reads the paths from the file that `$FILES` names and writes to `$SARIF`; what it passes over for its size is named there, in
-notifications `not-looked-at`. It must never run or import anything of the
+`analyse.py <name>` reads the paths from the file that `$FILES` names and writes to `$SARIF`; what it passes over for its size, or could not
+wholly look at, is named there, in notifications `not-looked-at`. It must never run or import anything of the
 work tree, and never let the change decide how it is judged: settings of the repository count as they stand at the base commit, and what a
 comment in the code suppresses is reported as suppressed.
 """
@@ -10,13 +10,16 @@ comment in the code suppresses is reported as suppressed.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import tokenize
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -34,6 +37,8 @@ RUFF_SELECT = (  # what is wrong in any code base, whatever its style
 RUFF_IGNORE = "F403,F405,F722"  # star imports are a matter of style; annotations may hold other languages
 
 Log = dict[str, Any]
+Unlooked = dict[str, str]
+"""Files that were not wholly looked at, and why: what stands behind "which"."""
 
 
 def run(*command: str) -> tuple[int, str, str]:
@@ -64,17 +69,50 @@ def uri(path: str) -> str:
     return quote(os.fsencode(os.path.normpath(path.removeprefix(root))))
 
 
+def misread(paths: list[str]) -> Unlooked:
+    """The Python files that say something else to Python than to who reads them as UTF-8, as ruff, semgrep and people do (PEP 263)."""
+    found: Unlooked = {}
+    for path in (path for path in paths if path.endswith(PYTHON)):
+        with open(path, "rb") as file:
+            content = file.read()
+        try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+            same = content.decode(encoding) == content.decode("utf-8-sig")
+        except (SyntaxError, ValueError, LookupError):  # an encoding that is none, or not that of these bytes
+            same = False
+        if not same:
+            found[path] = "Python does not read as UTF-8"
+    return found
+
+
 def log_of(
-    name: str, version: str, rules: list[Log], results: list[Log], notes: list[str], *, failed: bool = False
+    name: str,
+    version: str,
+    rules: list[Log],
+    results: list[Log],
+    notes: list[str],
+    unlooked: Mapping[str, str] | None = None,
+    *,
+    failed: bool = False,
 ) -> Log:
-    said = [
+    said: list[Log] = [
         {"level": "error" if failed else "warning", "message": {"text": note[:2000]}} for note in notes[:20]
     ]
+    said += [passed_over(path, why) for path, why in (unlooked or {}).items()]
     driver = {"name": name, "version": version, "rules": rules}
     invocation = {"executionSuccessful": not failed, "toolExecutionNotifications": said}
     return {
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "invocations": [invocation], "results": results}],
+    }
+
+
+def passed_over(path: str, why: str) -> Log:
+    return {
+        "level": "warning",
+        "descriptor": {"id": "not-looked-at"},
+        "message": {"text": why},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(path)}}}],
     }
 
 
@@ -136,6 +174,25 @@ def ruff(paths: list[str]) -> Log:
     ours += ["--per-file-ignores=__init__.py:F401"]
     always = ["check", "--no-cache", "--no-fix", "--exit-zero", "--quiet", "--output-format=sarif"]
     notes: list[str] = []
+    unlooked = misread(paths)
+    for batch in batches(paths):
+        # no settings may hide what it cannot parse, for which it has no other rule
+        code, out, said = run(
+            program,
+            *always,
+            "--isolated",
+            "--target-version=py314",
+            "--select=E902",
+            "--ignore-noqa",
+            "--",
+            *batch,
+        )
+        if code:
+            return log_of("ruff", version, [], [], [said.strip()[-1500:]], failed=True)
+        for result in json.loads(out)["runs"][0]["results"]:
+            place = relative(result)["locations"][0]["physicalLocation"]
+            path = unquote(place["artifactLocation"]["uri"])
+            unlooked.setdefault(path, f"ruff cannot parse (line {place['region']['startLine']})")
     with tempfile.TemporaryDirectory() as folder:
         theirs = ruff_settings(folder)
         choices = (
@@ -161,7 +218,8 @@ def ruff(paths: list[str]) -> Log:
                     results.append(relative(result))
                 rules |= {rule["id"]: rule for rule in runs[1]["tool"]["driver"].get("rules", [])}
             else:
-                return log_of("ruff", version, [short(rule) for rule in rules.values()], results, notes)
+                shown = [short(rule) for rule in rules.values()]
+                return log_of("ruff", version, shown, results, notes, unlooked)
             notes.append("the repository's settings are not understood by this ruff: it ran with ours")
     return log_of("ruff", version, [], [], notes, failed=True)
 
@@ -195,7 +253,7 @@ def bandit(paths: list[str]) -> Log:
     version = run(program, "--version")[1].partition("\n")[0].removeprefix("bandit ").strip()
     results: list[Log] = []
     rules: dict[str, Log] = {}
-    notes: list[str] = []
+    unlooked: Unlooked = {}
     for batch in batches(paths):
         runs: list[Log] = []
         both = any(mentions(path, b"nosec") for path in batch)
@@ -208,6 +266,7 @@ def bandit(paths: list[str]) -> Log:
                 "-ll",
                 "-ii",
                 "--skip=B101",
+                "--exclude=",  # else a path with `.git`, `CVS` or the like anywhere in it
                 *extra,
                 "--",
                 *batch,
@@ -240,8 +299,10 @@ def bandit(paths: list[str]) -> Log:
                     issue_confidence=found["issue_confidence"],
                 )
             )
-        notes += [f"{problem['filename']}: {problem['reason']}" for problem in runs[-1]["errors"]]
-    return log_of("bandit", version, list(rules.values()), results, notes)
+        read = {os.path.normpath(path) for path in runs[-1]["metrics"]}
+        read -= {os.path.normpath(problem["filename"]) for problem in runs[-1]["errors"]}
+        unlooked |= {path: "bandit cannot parse" for path in map(os.path.normpath, batch) if path not in read}
+    return log_of("bandit", version, list(rules.values()), results, [], unlooked)
 
 
 # semgrep
@@ -255,7 +316,7 @@ def semgrep(paths: list[str]) -> Log:
     os.environ |= {"SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
     results: list[Log] = []
     rules: dict[str, Log] = {}
-    notes: list[str] = []
+    unlooked = misread(paths)
     version = ""
     for batch in batches(paths):
         # The engine itself reads the options: Python's part of semgrep would take six times as long to start as this takes in all.
@@ -279,10 +340,27 @@ def semgrep(paths: list[str]) -> Log:
         for rule in ran["tool"]["driver"].get("rules", []):
             rules[rule["id"].rpartition(".")[2]] = short(rule) | {"id": rule["id"].rpartition(".")[2]}
         for invocation in ran.get("invocations", []):
-            said = [note["message"]["text"] for note in invocation.get("toolExecutionNotifications", [])]
-            notes += said
+            for note in invocation.get("toolExecutionNotifications", []):
+                path, why = trouble(note, batch)
+                unlooked.setdefault(path, why)
     used = {result["ruleId"] for result in results}
-    return log_of("semgrep", version, [rules[name] for name in sorted(used)], results, notes)
+    return log_of("semgrep", version, [rules[name] for name in sorted(used)], results, [], unlooked)
+
+
+def trouble(note: Log, batch: list[str]) -> tuple[str, str]:
+    """The file that semgrep complains about (empty where it names none), and of what. It does so in words alone: `… at line ./a.py:7:`, `… on
+    ./a.py:`."""
+    text, kind = note["message"]["text"], str(note.get("descriptor", {}).get("id", "")).lower()
+    named = [path for path in batch if f" {path}:" in text]
+    path = max(named, key=len, default="")
+    line = re.match(r"[0-9]+", text.partition(f" {path}:")[2]) if path else None
+    if "timeout" in kind:
+        why = "semgrep had not the time for"
+    elif "syntax" in kind or "lexical" in kind or "pars" in kind:
+        why = "semgrep cannot wholly parse" + (f" (line {line[0]})" if line else "")
+    else:
+        why = f"semgrep could not wholly look at: {kind[:40]}"
+    return path, why
 
 
 # secrets: the detectors by which everything that leaves CodeSpar is screened, so that both judge alike
@@ -325,7 +403,7 @@ def screening() -> tuple[Callable[[str], set[str]], str]:
 
 def is_text(path: str) -> bool:
     with open(path, "rb") as file:
-        return b"\0" not in file.read(8192)
+        return b"\0" not in file.read(8000)  # as git has it: what it takes for text, people are shown as text
 
 
 ANALYSERS: dict[str, tuple[Callable[[list[str]], Log], Callable[[str], bool]]] = {
@@ -337,21 +415,14 @@ ANALYSERS: dict[str, tuple[Callable[[list[str]], Log], Callable[[str], bool]]] =
 """Each with what it is for."""
 
 
-def passed_over(path: str, size: int) -> Log:
-    return {
-        "level": "warning",
-        "descriptor": {"id": "not-looked-at"},
-        "message": {"text": f"has {size / 1024**2:.1f} MiB"},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(path)}}}],
-    }
-
-
 def main() -> None:
     analyser, concerns = ANALYSERS[sys.argv[1]]
     sizes = {path: os.stat(path, follow_symlinks=False).st_size for path in changed() if concerns(path)}
     log = analyser([path for path, size in sizes.items() if size <= LARGEST])
     notes = log["runs"][0]["invocations"][0]["toolExecutionNotifications"]
-    notes += [passed_over(path, size) for path, size in sizes.items() if size > LARGEST]
+    notes += [
+        passed_over(path, f"has {size / 1024**2:.1f} MiB") for path, size in sizes.items() if size > LARGEST
+    ]
     with open(os.environ["SARIF"], "w") as file:
         json.dump(log, file)
 
