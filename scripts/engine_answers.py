@@ -13,7 +13,7 @@ import sys
 from urllib.parse import urlsplit
 
 DEFAULT = "unix:///var/run/docker.sock"
-SECONDS = 5.0
+SECONDS = 30.0  # on a busy machine; where nothing listens that is known at once
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -5,6 +5,7 @@ Nothing here pretends to be something else, and nothing is skipped for being abs
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import pwd
@@ -17,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -24,10 +26,17 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-POSTGRES_SECONDS = 30.0  # until a new server must answer
+POSTGRES_SECONDS = 120.0  # until a new server must answer
 
 # The same examples on every run, so that a change is judged by itself; `CODESPAR_EXPLORE=1` looks for new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True, database=None)
+# How long one takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 if not os.environ.get("CODESPAR_EXPLORE"):
     hypothesis.settings.load_profile("repeatable")
 
@@ -57,11 +66,24 @@ def work_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def docker_engine() -> str:
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of the container engine that answers, such as `unix:///var/run/docker.sock`, with the images of this release in it.
 
-    Building that takes minutes where it was never built, which is no test's time.
+    Building that takes minutes where it was never built, which is no test's time. One process of a run looks, and the others take its word.
     """
+    folder = tmp_path_factory.getbasetemp()
+    run = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with (run / "container-engine").open("a+") as found:
+        fcntl.flock(found, fcntl.LOCK_EX)
+        found.seek(0)
+        address = found.read()
+        if not address:
+            address = _docker_engine()
+            found.write(address)
+        return address
+
+
+def _docker_engine() -> str:
     asked = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "engine_answers.py")],
         capture_output=True,
@@ -133,6 +155,13 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
     _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def _folder_of(port: int) -> str:
+    """The data folder of the server that answers there."""
+    with psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres") as connection:
+        (folder,) = connection.execute("SHOW data_directory").fetchone() or ("",)
+        return str(folder)
+
+
 def _administer(server: str, statement: str) -> None:
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(statement.encode())
@@ -196,12 +225,10 @@ def _start(postgres: Path, folder: Path, become: list[str]) -> tuple[subprocess.
             )
         deadline = time.monotonic() + POSTGRES_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            try:
-                _administer(f"postgresql://postgres@127.0.0.1:{port}", "SELECT 1")
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-            else:
-                return process, port
+            with suppress(psycopg.OperationalError):
+                if _folder_of(port) == str(folder / "data"):  # another may have the port
+                    return process, port
+            time.sleep(0.05)
         if process.poll() is None:
             process.kill()
             process.wait()

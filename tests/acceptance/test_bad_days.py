@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from codespar.scripted.script import Fault, FaultKind, Library, Script, Turn, bash, edit, pause, read, write
-from support.house import House, free_port
+from support.house import House
+from support.ports import free_port
 from support.repositories import branches, commit, git, repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
@@ -63,11 +64,11 @@ async def house(tmp_path_factory: pytest.TempPathFactory, docker_engine: str) ->
         yield house
 
 
-async def fails(house: House, name: str, bare: Path, instruction: str, seconds: float = 90) -> dict[str, str]:
+async def fails(house: House, name: str, bare: Path, instruction: str) -> dict[str, str]:
     """Instruct, and return what the failure's message says, by field."""
     await house.link(name, bare)
     id = await house.instruct(name, instruction)
-    task = await house.until(id, "failed", seconds=seconds)
+    task = await house.until(id, "failed")
     told = await house.message(name, f"❌ Task Failed ({id})")
     assert task["result"]["summary"] and [line.name for line in told.fields][-1] == "Next"
     assert await house.pulls(name) == [] and branches(bare) == []
@@ -126,12 +127,12 @@ async def test_failing_tests_are_told_in_the_pull_request(house: House, tmp_path
 
 
 async def test_a_wrong_model_key_ends_the_task_at_once(house: House, tmp_path: Path) -> None:
-    told = await fails(house, "key", repository(tmp_path / "r.git"), "unauthorized", seconds=30)
+    told = await fails(house, "key", repository(tmp_path / "r.git"), "unauthorized")
     assert "401" in told["What happened"] and "API key" in told["Next"]
 
 
 async def test_what_the_vendor_refuses_is_told(house: House, tmp_path: Path) -> None:
-    told = await fails(house, "refused", repository(tmp_path / "r.git"), "refused by the vendor", seconds=60)
+    told = await fails(house, "refused", repository(tmp_path / "r.git"), "refused by the vendor")
     assert "400" in told["What happened"]
 
 
@@ -139,7 +140,7 @@ async def test_what_the_vendor_refuses_is_told(house: House, tmp_path: Path) -> 
 async def test_a_model_that_recovers_costs_only_time(house: House, tmp_path: Path, day: str) -> None:
     name = day.replace(" ", "-")
     await house.link(name, repository(tmp_path / "r.git"))
-    task = await house.until(await house.instruct(name, day), "completed", seconds=120)
+    task = await house.until(await house.instruct(name, day), "completed")
     assert task["result"]["prNumber"] == 1
 
 
@@ -201,7 +202,7 @@ async def test_without_docker_a_task_fails_with_what_to_do_and_the_server_stays(
     bare = repository(tmp_path / "r.git")
     settings = {"sandbox": {"docker_host": f"unix://{tmp_path}/no.sock"}}
     async with House(tmp_path / "house", SCRIPTS, settings=settings) as house:
-        told = await fails(house, "nodocker", bare, "do it", seconds=30)
+        told = await fails(house, "nodocker", bare, "do it")
         assert "No Docker Engine answers" in told["What happened"] and "docker.io" in told["What happened"]
         assert (await house.say("nodocker", "status"))[0].title.startswith("📊")
         assert await house.down() == 0
@@ -211,7 +212,7 @@ async def test_a_base_image_that_cannot_be_had_says_what_to_do(tmp_path: Path, d
     bare = repository(tmp_path / "r.git")
     settings = {"sandbox": {"base_image": "localhost:1/nowhere/debian:none"}}
     async with House(tmp_path / "house", SCRIPTS, settings=settings) as house:
-        told = await fails(house, "noimage", bare, "do it", seconds=60)
+        told = await fails(house, "noimage", bare, "do it")
         assert "localhost:1/nowhere/debian:none" in told["What happened"]
         assert "docker pull" in told["What happened"]
 
@@ -220,7 +221,7 @@ async def test_no_model_key_says_which_variable(tmp_path: Path, docker_engine: s
     bare = repository(tmp_path / "r.git")
     settings = {"model": {"base_url": "https://model.invalid", "api_key_env": "OUR_MODEL_KEY"}}
     async with House(tmp_path / "house", SCRIPTS, settings=settings) as house:
-        told = await fails(house, "nokey", bare, "do it", seconds=30)
+        told = await fails(house, "nokey", bare, "do it")
         assert "OUR_MODEL_KEY" in told["What happened"]
 
 

@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from codespar.scripted.script import Library, Script, Turn, write
-from support.house import House, free_port
+from codespar.scripted.script import Library, Script, Turn, pause, write
+from support.house import House
+from support.ports import free_port
 from support.repositories import repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 SCRIPTS = Library(
-    {"do it": Script((Turn("I write.", (write("made.txt", "made\n"),)), Turn("feat: do it\n\nDone.")))}
+    {
+        "do it": Script((Turn("I write.", (write("made.txt", "made\n"),)), Turn("feat: do it\n\nDone."))),
+        "take long": Script((Turn("I wait.", (pause(600),)), Turn("feat: wait\n\nDone."))),
+    }
 )
 CODE = {"shop/cart.py": "class ShoppingCart:\n    def total_price(self) -> int:\n        return 0\n"}
 
@@ -49,7 +53,7 @@ async def codespar(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 120)
+    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 300)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -146,7 +150,7 @@ async def test_version(tmp_path: Path) -> None:
 async def test_who_stops_waiting_is_told_that_the_task_goes_on(house: House) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "codespar", "send", "instruct do it", "--wait"),
+        *("-m", "codespar", "send", "instruct take long", "--wait"),
         cwd=house.folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -28,7 +28,7 @@ from support.platforms.base import Shown
 from support.repositories import git, repository
 from support.team import Team
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 KEPT = Path(__file__).parent / "conversation"
 CHANNELS = ("slack", "discord", "telegram", "whatsapp", "cli")
 GREET = Script(
@@ -106,7 +106,7 @@ class Seat:
             for one in sent
         ]
 
-    async def until(self, words: str, seconds: float = 90) -> Shown:
+    async def until(self, words: str, seconds: float = 180) -> Shown:
         deadline = time.monotonic() + seconds
         while True:
             found = [one for one in await self.shown() if re.search(words, one.text)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest_asyncio
 
 from codespar.cli.demo import isolation_problems
 from codespar.scripted.script import Library, Script, Turn, bash, write
+from support.files import contents
 from support.house import House
 from support.repositories import branches, git, repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
+OWNED = Path(f"/tmp/owned-{uuid.uuid4().hex}")  # what a trap would leave on the host
 KEY = "sk-ant-test-0123456789abcdefghijklmnop"
 PROBE = r"""
 import glob, http.client, json, os, socket, subprocess
@@ -33,7 +36,7 @@ def connect(address):
 
 def ask(method, path, body=None):
     host, port = os.environ["ANTHROPIC_BASE_URL"].removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     connection.request(method, path, body, {"content-type": "application/json"})
     answer = connection.getresponse()
     return [answer.status, answer.read().decode()[:500]]
@@ -106,9 +109,9 @@ SCRIPTS = Library(
                 Turn(
                     "I lay traps.",
                     (
-                        bash("mkdir -p .git/hooks && printf '#!/bin/sh\\ntouch /tmp/owned\\n' > .git/hooks/post-checkout"),
-                        bash("chmod +x .git/hooks/* && git config core.fsmonitor 'touch /tmp/owned'"),
-                        bash("git config filter.x.clean 'touch /tmp/owned; cat' && echo '* filter=x' > .gitattributes"),
+                        bash(f"mkdir -p .git/hooks && printf '#!/bin/sh\\ntouch {OWNED}\\n' > .git/hooks/post-checkout"),
+                        bash(f"chmod +x .git/hooks/* && git config core.fsmonitor 'touch {OWNED}'"),
+                        bash(f"git config filter.x.clean 'touch {OWNED}; cat' && echo '* filter=x' > .gitattributes"),
                         write("honest.txt", "honest\n"),
                     ),
                 ),
@@ -183,9 +186,8 @@ async def test_no_credential_is_anywhere(house: House, probe: dict[str, Any]) ->
     assert probe["environment"]["ANTHROPIC_API_KEY"] == "in-container"
     token = (house.folder / "data" / "cli-token").read_text().strip()
     searched = 0
-    for path in house.folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.name != "cli-token":
-            content = path.read_bytes()
+    for path, content in contents(house.folder):
+        if path.name != "cli-token":
             searched += 1
             assert KEY.encode() not in content, path
             assert token.encode() not in content, path
@@ -221,11 +223,9 @@ async def test_a_flood_of_output_ends_the_task(house: House, tmp_path: Path) -> 
 
 
 async def test_traps_in_the_work_tree_never_spring_on_the_host(house: House, tmp_path: Path) -> None:
-    owned = Path("/tmp/owned")
-    owned.unlink(missing_ok=True)
     bare = repository(tmp_path / "hooks.git")
     await house.link("hooks", bare)
     task = await house.until(await house.instruct("hooks", "hooks"), "completed")
-    assert not owned.exists()
+    assert not OWNED.exists()
     changed = git("diff", "--name-only", f"main...{task['result']['branch']}", cwd=bare).split()
     assert changed == [".gitattributes", "honest.txt"]

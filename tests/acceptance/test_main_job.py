@@ -111,7 +111,7 @@ async def test_a_queued_task_that_is_cancelled_never_runs(house: House, tmp_path
         await house.phase(id, "time.sleep")
         await house.say("cq", f"cancel {id}")
     for id in held:
-        ended = await house.until(id, "cancelled", seconds=40)
+        ended = await house.until(id, "cancelled")
         assert ended["result"]["patch"], "the work so far is kept"
         assert "forever.txt" in Path(ended["result"]["patch"]).read_text()
         assert "cancelled by" in ended["result"]["summary"]

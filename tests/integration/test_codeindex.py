@@ -228,7 +228,7 @@ async def test_content_read_in_part_is_left_at_once_though_git_waits_to_print_mo
         ["git", "ls-tree", head], cwd=tmp_path / "r", check=True, capture_output=True, text=True
     ).stdout
     batches = _batches(tmp_path / "r", [line.split()[2] + " " for line in listed.splitlines()])
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         await anext(batches)
         await asyncio.sleep(0.3)
         await batches.aclose()

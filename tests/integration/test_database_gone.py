@@ -77,7 +77,7 @@ async def test_a_host_that_vanishes_costs_the_writes_under_way_and_is_found_agai
     router = Router(server)
     await router.start()
     quick = {"tcp_user_timeout": "1500", "keepalives_idle": "1", "keepalives_interval": "1"}
-    quick |= {"keepalives_count": "1", "connect_timeout": "2"}
+    quick |= {"keepalives_count": "1", "connect_timeout": "5"}
     url = server.set(port=router.port).update_query_dict(quick).render_as_string(hide_password=False)
     store = Database(url)
     await store.open()
@@ -86,14 +86,14 @@ async def test_a_host_that_vanishes_costs_the_writes_under_way_and_is_found_agai
         router.pull()
     began = time.monotonic()
     asking = asyncio.create_task(
-        store.write(lambda unit: unit._db.exec_driver_sql("SELECT pg_sleep(9)").all())  # type: ignore[attr-defined]
+        store.write(lambda unit: unit._db.exec_driver_sql("SELECT pg_sleep(90)").all())  # type: ignore[attr-defined]
     )
     if acknowledged:
         await asyncio.sleep(0.5)
         router.pull()
     with pytest.raises(StoreUnavailable):
         await asking
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
     with pytest.raises(StoreUnavailable):
         await store.write(lambda unit: unit.next_ticket())
     router.plug_in()

@@ -104,7 +104,7 @@ async def test_postgresql_restarted_costs_the_writes_under_way_and_not_the_claim
     assert await store.write(lambda unit: unit.next_ticket()) == 1
     with psycopg.connect(postgres_database, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     with pytest.raises((StoreError, DBAPIError)):
@@ -122,7 +122,7 @@ async def test_a_server_that_lost_its_claim_to_another_does_not_write(
     first = await opened(postgres_database, tmp_path / "one")
     with psycopg.connect(postgres_database, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     second = await opened(postgres_database, tmp_path / "two")
@@ -325,7 +325,7 @@ async def test_the_engines_own_database_is_made_once(postgres_database: str) -> 
     with psycopg.connect(plain) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     with psycopg.connect(postgres_database, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name}".encode())
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def kept(url: str) -> set[str]:

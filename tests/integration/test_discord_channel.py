@@ -40,12 +40,12 @@ class Ear:
         self.heard: list[Heard] = []
         self.tries = 0
         self.fail = 0
-        self.slow = 0.0
+        self.free = asyncio.Event()  # to go on hearing
+        self.free.set()
 
     async def hear(self, heard: Heard) -> bool:
         self.tries += 1
-        if self.slow:
-            await asyncio.sleep(self.slow)
+        await self.free.wait()
         if self.fail:
             self.fail -= 1
             raise ConnectionError("the database is away")
@@ -59,7 +59,7 @@ class Ear:
         return [one.content for one in self.heard]
 
 
-async def until(true: Callable[[], object], seconds: float = 4.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it is true; fail when it does not become so."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
@@ -220,6 +220,7 @@ async def test_a_press_that_was_not_committed_is_not_acknowledged(
     await fake.press("ada", fake.seen()[0], "Approve")
     assert (ear.heard, fake.failed) == ([], ["ada: approve dp-1"])
     assert not [path for _, path, _ in fake.requests if path.endswith("/callback")]
+    fake.patience = 30.0
     await fake.press("ada", fake.seen()[0], "Approve")
     assert ear.said == ["approve dp-1"]
 
@@ -231,10 +232,12 @@ async def test_a_press_is_acknowledged_after_it_was_committed(
     await send(
         discord, room(fake), card("Deploy?", actions=(Action(label="Approve", command="approve dp-1"),))
     )
-    ear.slow = 0.3
+    ear.free.clear()
     press = asyncio.create_task(fake.press("ada", fake.seen()[0], "Approve"))
     await until(lambda: ear.tries)
+    await asyncio.sleep(0.1)
     assert not [path for _, path, _ in fake.requests if path.endswith("/callback")]
+    ear.free.set()
     await press
     assert (ear.said, fake.failed) == (["approve dp-1"], [])
 
@@ -352,7 +355,7 @@ async def test_a_server_that_forgot_us_is_joined_again(
     await until(lambda: ear.heard)
     await fake.invalidate()
     await fake.say("ada", "between")
-    await until(lambda: len(ear.heard) == 2, 10)
+    await until(lambda: len(ear.heard) == 2)
     assert (ear.said, fake.identified) == (["before", "between"], 2)
 
 
@@ -586,7 +589,7 @@ async def test_after_minutes_a_lost_answer_is_still_found(fake: FakeDiscord, dis
 
 async def eventually(ask: Callable[[], Awaitable[str | None]]) -> str:
     """What is found, once it is; fail when it never is."""
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(60):
         while (found := await ask()) is None:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
         return found

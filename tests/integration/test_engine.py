@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from codespar.store.sibling import engine_database
+from support.lives import Lives
 
 PROGRAM = """
 import asyncio, json, os, signal, sys
@@ -90,7 +89,7 @@ async def main():
     elif action == "starter":
         await hand_over(engine)
     ending = {"starter": "done", "go-on": "done", "twice": "done", "retry": "got", "answer": "answer null"}.get(action, "")
-    for _ in range(200):
+    for _ in range(1600):
         if ending and os.path.exists(trace) and ending in open(trace).read():
             break
         await asyncio.sleep(0.05)
@@ -113,43 +112,51 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield asyncio.run(engine_database(database))
 
 
-def run(url: str, trace: Path, action: str, *, killed: bool = False) -> list[str]:
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Lives]:
+    with Lives("codespar.engine.durable", "codespar.engine.starter", "codespar.store.database") as lives:
+        yield lives
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(lives: Lives, url: str, tmp_path: Path) -> Run:
     """One life of the process. Returns everything noted so far."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, url, str(trace), action],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ended.returncode == -9) is killed, ended.stderr[-3000:]
-    return trace.read_text().splitlines() if trace.exists() else []
+    trace, said = tmp_path / "trace", tmp_path / "said"
+
+    def run(action: str, *, killed: bool = False) -> list[str]:
+        code = lives.live(PROGRAM, url, str(trace), action, said=said)
+        assert code == (-9 if killed else 0), said.read_text()[-3000:]
+        return trace.read_text().splitlines() if trace.exists() else []
+
+    return run
 
 
-def test_a_workflow_killed_in_a_step_goes_on_from_there(url: str, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    assert run(url, trace, "die", killed=True) == ["first", "second"]
-    lines = run(url, trace, "go-on")
+def test_a_workflow_killed_in_a_step_goes_on_from_there(run: Run) -> None:
+    assert run("die", killed=True) == ["first", "second"]
+    lines = run("go-on")
     assert lines.count("first") == 1, "a finished step is not run again"
     assert lines.count("second") == 2, "a step runs at least once"
     assert json.loads(lines[-1].removeprefix("done ")) == ["one", "two", "three"]
 
 
-def test_an_id_started_twice_runs_once(url: str, tmp_path: Path) -> None:
-    assert run(url, tmp_path / "trace", "twice") == ["first", "second", 'done ["one", "two", "three"]']
+def test_an_id_started_twice_runs_once(run: Run) -> None:
+    assert run("twice") == ["first", "second", 'done ["one", "two", "three"]']
 
 
-def test_a_wait_survives_a_kill_and_an_answer_counts_once(url: str, tmp_path: Path) -> None:
-    run(url, tmp_path / "trace", "park", killed=True)
-    assert run(url, tmp_path / "trace", "answer") == ['answer {"yes": true}', "answer null"]
+def test_a_wait_survives_a_kill_and_an_answer_counts_once(run: Run) -> None:
+    run("park", killed=True)
+    assert run("answer") == ['answer {"yes": true}', "answer null"]
 
 
-def test_a_step_that_raises_is_tried_again(url: str, tmp_path: Path) -> None:
-    assert run(url, tmp_path / "trace", "retry") == ["unsteady", "unsteady", "unsteady", "got steady"]
+def test_a_step_that_raises_is_tried_again(run: Run) -> None:
+    assert run("retry") == ["unsteady", "unsteady", "unsteady", "got steady"]
 
 
-def test_an_intent_that_cannot_be_handed_over_holds_up_no_other(url: str, tmp_path: Path) -> None:
+def test_an_intent_that_cannot_be_handed_over_holds_up_no_other(run: Run) -> None:
     """The workflow it is for may be lost with an engine's database that was restored from a backup."""
-    lines = run(url, tmp_path / "trace", "starter")
+    lines = run("starter")
     assert "open lost-0 lost-1 lost-2" in lines
     assert 'done ["one", "two", "three"]' in lines

@@ -30,7 +30,7 @@ async def main():
     engine.register("work", work)
     await engine.open()
     await engine.start("work", "w-1", {})
-    await asyncio.sleep(40)
+    await asyncio.sleep(120)
     os._exit(1)
 
 asyncio.run(main())
@@ -42,7 +42,7 @@ def test_a_step_is_tried_for_as_long_as_its_store_is_away(tmp_path: Path) -> Non
         [sys.executable, "-c", PROGRAM, f"sqlite:///{tmp_path / 'engine.sqlite'}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert ended.returncode == 0 and ended.stdout.endswith("kept"), ended.stderr[-2000:]

@@ -143,7 +143,7 @@ def shown(spool: Path) -> dict[str, dict[str, Any]]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for is in the file system
             await asyncio.sleep(0.01)
 

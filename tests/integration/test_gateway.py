@@ -35,7 +35,7 @@ SCRIPTS = Library(
         "talk": Script(
             (Turn("I look at it.", (Call("Read", {"file_path": "a" * 500}),), input_tokens=1000),)
         ),
-        "slow": Script((Turn("word " * 500, seconds=10.0),)),
+        "slow": Script((Turn("word " * 500, seconds=100.0),)),
         "refuse 401": Script((Turn("", fault=Fault(FaultKind.STATUS, 401)),)),
         "refuse 403": Script((Turn("", fault=Fault(FaultKind.STATUS, 403)),)),
         "refuse 429": Script((Turn("", fault=Fault(FaultKind.STATUS, 429)),)),
@@ -303,11 +303,11 @@ async def test_an_answer_does_not_end_before_its_usage_is_kept(line: Line, strea
                 got.extend(chunk)
 
     reading = asyncio.create_task(read())
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(asked.wait(), 60)
     await asyncio.sleep(0.1)
     assert not reading.done() and b"message_stop" not in got and line.used == []
     kept.set()
-    await asyncio.wait_for(reading, 5)
+    await asyncio.wait_for(reading, 60)
     assert len(line.used) == 1 and got
 
 
@@ -390,7 +390,7 @@ async def test_a_request_for_another_host_goes_to_the_vendor_alone(line: Line, m
     reader, writer = await asyncio.open_unix_connection(line.socket)
     head = f"POST http://127.0.0.1:1/v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 403")) and len(model.requests) == (
         b" 200 " in answer[:13]
@@ -480,7 +480,7 @@ async def test_the_vendor_is_asked_for_the_very_path_that_was_judged(tmp_path: P
         reader, writer = await asyncio.open_unix_connection(line.socket)
         head = f"POST /v1%2Fmess%61ges?beta=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), 60)
         writer.close()
     assert [head.split(b"\r\n")[0] for head in heads] == [b"POST /v1/messages?beta=true HTTP/1.1"]
 
@@ -675,21 +675,21 @@ async def test_a_whole_answer_over_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_stream_that_takes_too_long_is_cut(tmp_path: Path, model: ScriptedModel) -> None:
-    async with connected(tmp_path, model.url, max_seconds=0.6) as line:
-        await asyncio.wait_for(line.is_cut(asking("slow")), 10)
+    async with connected(tmp_path, model.url, max_seconds=3) as line:
+        await asyncio.wait_for(line.is_cut(asking("slow")), 60)
     assert line.kinds == ["upstream_endless"] and len(line.used) == 1
 
 
 async def test_a_whole_answer_that_drips_is_refused_when_its_time_is_over(tmp_path: Path) -> None:
-    drops = [http(b"{", length=1000), *[b" "] * 100]
-    async with sending(*drops, pause=0.05) as (url, _), connected(tmp_path, url, max_seconds=0.5) as line:
-        status, _ = await asyncio.wait_for(line.ask(asking("talk", stream=False)), 3)
+    drops = [http(b"{", length=1000), *[b" "] * 2000]
+    async with sending(*drops, pause=0.05) as (url, _), connected(tmp_path, url, max_seconds=2) as line:
+        status, _ = await asyncio.wait_for(line.ask(asking("talk", stream=False)), 60)
     assert status == 502 and line.kinds == ["upstream_endless"]
 
 
 async def test_a_vendor_that_says_nothing_is_given_up(tmp_path: Path, model: ScriptedModel) -> None:
     async with connected(tmp_path, model.url, max_seconds=0.3) as line:
-        status, _ = await asyncio.wait_for(line.ask(asking("silence")), 5)
+        status, _ = await asyncio.wait_for(line.ask(asking("silence")), 60)
     assert status == 502 and line.kinds == ["upstream_unreachable"]
 
 
@@ -705,10 +705,9 @@ async def test_a_client_that_goes_is_no_trouble_of_the_vendor_and_is_counted(
 ) -> None:
     async with line.request("POST", "/v1/messages", json=asking("slow")) as answer:
         await answer.content.readany()
-    for _ in range(100):
-        if line.used:
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while not line.used:  # noqa: ASYNC110 - it is on the other side of a socket
+            await asyncio.sleep(0.05)
     assert [used.input_tokens for used in line.used] == [1500]
     assert line.troubles == []
 
@@ -744,7 +743,7 @@ async def test_opening_a_task_again_takes_its_line_over(line: Line, model: Scrip
         await running.content.readany()
         await line.open(limits=Limits(turns=1), turns=1)
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
-            await asyncio.wait_for(running.read(), 5)
+            await asyncio.wait_for(running.read(), 60)
     assert (await line.ask(asking("talk")))[0] == 400
     assert line.kinds == ["turns"], "the new line's limits hold, and the old line's end is nobody's trouble"
     assert [used.input_tokens for used in line.used] == [1500], "what the old line used is counted once"

@@ -267,9 +267,10 @@ async def test_github_would_take_every_request_that_the_forge_sends(
 def test_a_request_that_is_wrong_is_refused_here(prism: Prism) -> None:
     prism.front.forget()
     at = f"{prism.front.url}/repos/octocat/Hello-World"
-    httpx.post(f"{at}/pulls", json={"title": "no branches"})
-    httpx.post(f"{at}/check-runs", json={"name": "x", "head_sha": COMMIT, "status": "done"})
-    httpx.get(f"{at}/unheard-of")
+    with httpx.Client(timeout=60) as client:
+        client.post(f"{at}/pulls", json={"title": "no branches"})
+        client.post(f"{at}/check-runs", json={"name": "x", "head_sha": COMMIT, "status": "done"})
+        client.get(f"{at}/unheard-of")
 
     wrong, odd, unknown = prism.front.noted
     assert "head" in " ".join(wrong.violations)

@@ -97,12 +97,12 @@ class Post:
         await self.store.write(lambda unit: unit.say("shop", THREAD, key, told, self.now()))
 
     async def counted(self, times: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.waited) < times:  # noqa: ASYNC110 - what was counted is looked at
                 await asyncio.sleep(0.01)
 
     async def shows(self, *titles: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while list(self.wall.shown.values()) != list(titles):  # noqa: ASYNC110 - the wall is looked at
                 await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -443,14 +444,14 @@ async def test_a_change_that_is_too_long_for_the_model_is_told_as_such() -> None
 
 @BOTH
 async def test_a_slow_model_is_given_up_in_time(model: str) -> None:
-    async with ModelApi(report(), Reply(seconds=30)) as api:
+    async with ModelApi(report(), Reply(seconds=120)) as api:
         async with reviewer(api, model) as patient:  # what the first call loads takes longer than the limit
             await patient.review(BRIEF, Concern.SECURITY, 10)
         async with reviewer(api, model, seconds=0.5) as mind:
             began = time.monotonic()
             with pytest.raises(ModelTimedOut, match=r"did not answer within 0\.5 s"):
                 await mind.review(BRIEF, Concern.SECURITY, 10)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
 
 
 @BOTH
@@ -543,7 +544,7 @@ async def test_the_price_of_an_unknown_model_is_not_made_up() -> None:
 
 
 async def test_no_more_than_two_calls_are_under_way_at_once() -> None:
-    slow = Reply({"findings": []}, tool="report_findings", seconds=0.5)
+    slow = Reply({"findings": []}, tool="report_findings", seconds=0.5, beside=2)
     async with ModelApi(slow) as api, reviewer(api) as mind:
         await asyncio.gather(*(mind.review(BRIEF, concern, 10) for concern in Concern))
     assert len(api.under_way) == 4 and max(api.under_way) == 2
@@ -551,9 +552,9 @@ async def test_no_more_than_two_calls_are_under_way_at_once() -> None:
 
 async def test_a_long_change_is_read_once_before_the_others_ask_about_it() -> None:
     brief = BRIEF.evolve(diff=DIFF + "       3 +x\n" * (LONG // 10))
-    slow = Reply({"findings": []}, tool="report_findings", seconds=0.5)
+    alone = Reply({"findings": []}, tool="report_findings", seconds=0.5)
     fails = Reply(status=500, seconds=0.2)
-    async with ModelApi(fails, fails, slow) as api, reviewer(api) as mind:
+    async with ModelApi(fails, fails, alone, replace(alone, beside=2)) as api, reviewer(api) as mind:
         passes = (mind.review(brief, concern, 10) for concern in Concern)
         said = await asyncio.gather(*passes, return_exceptions=True)
     assert api.under_way[:3] == [1, 1, 1], "after the one that failed the next goes alone"

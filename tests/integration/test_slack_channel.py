@@ -62,7 +62,7 @@ class Stage:
         self.reception = reception
         self.room = Thread(channel="slack", conversation=slack.room)
 
-    async def until(self, found: Callable[[], bool], seconds: float = 8) -> None:
+    async def until(self, found: Callable[[], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not found():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -103,7 +103,7 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def over_socket(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(tmp_path, FakeSlack(ack_seconds=0.4)) as found:
+    async with staged(tmp_path, FakeSlack()) as found:
         yield found
 
 
@@ -233,7 +233,7 @@ async def test_a_slash_command_between_two_people_is_answered_directly(over_http
 
 async def test_what_was_not_committed_is_not_acknowledged_and_comes_again(stage: Stage) -> None:
     """The store fails once: Slack brings the same delivery again, and it is heard."""
-    stage.slack.ack_seconds = 0.3
+    stage.slack.hurried = [0.3]
     stage.reception.failures = 1
     await stage.slack.say("ada", "status", direct=True)
     assert len(stage.reception.asked) == 2
@@ -257,7 +257,6 @@ async def test_a_name_that_cannot_be_had_is_the_id(over_http: Stage) -> None:
 async def test_messages_of_a_conversation_keep_their_order(over_socket: Stage) -> None:
     """The first message waits for a name; the second, behind it, does not overtake it."""
     over_socket.slack.slow_names = [0.2]
-    over_socket.slack.ack_seconds = 2
     async with asyncio.TaskGroup() as group:
         for number in range(5):
             group.create_task(over_socket.slack.say("ada", f"step {number}", direct=True))
@@ -367,12 +366,13 @@ async def test_over_socket_mode_there_is_no_door_for_requests(over_socket: Stage
 # connections
 
 
-async def test_a_lost_connection_is_made_again(over_socket: Stage) -> None:
+async def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
     """The connection breaks without a word; what is said then is heard over the next."""
-    over_socket.slack.drop()
-    await over_socket.until(lambda: over_socket.slack.calls["apps.connections.open"] == 2)
-    await over_socket.slack.say("ada", "status", direct=True)
-    assert len(over_socket.reception.heard) == 1
+    async with staged(tmp_path, FakeSlack(), ping_seconds=0.2) as stage:
+        stage.slack.drop()
+        await stage.until(lambda: stage.slack.calls["apps.connections.open"] >= 2)
+        await stage.slack.say("ada", "status", direct=True)
+        assert len(stage.reception.heard) == 1
 
 
 async def test_slack_can_ask_for_a_new_connection(over_socket: Stage) -> None:
@@ -386,7 +386,7 @@ async def test_slack_can_ask_for_a_new_connection(over_socket: Stage) -> None:
 
 async def test_a_slack_that_is_away_for_a_while_is_found_again(tmp_path: Path) -> None:
     """Every connection address is refused for a time: a new client is made in the end."""
-    async with staged(tmp_path, FakeSlack(ack_seconds=0.4), ping_seconds=0.1) as stage:
+    async with staged(tmp_path, FakeSlack(), ping_seconds=0.1) as stage:
         stage.slack.refuse_links = True
         stage.slack.drop()
         await stage.until(lambda: stage.slack.calls["apps.connections.open"] >= 3)

@@ -202,11 +202,11 @@ async def test_a_reader_sees_one_moment_and_nothing_uncommitted(store: Database)
     def write_slowly(unit: Unit) -> None:
         unit.say("shop", THREAD, "slow", card("slow"), AT)
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def read_twice(unit: Unit) -> tuple[int, int]:
         before = len(unit.messages(None, 0, 10))
-        assert entered.wait(10)
+        assert entered.wait(60)
         go_on.set()
         time.sleep(0.3)  # the writer commits meanwhile
         return before, len(unit.messages(None, 0, 10))
@@ -221,7 +221,7 @@ async def test_a_closed_store_refuses_instead_of_waiting_for_ever(store: Databas
     await store.close()
     for ask in (store.write, store.read):
         with pytest.raises(StoreError, match="closed"):
-            await asyncio.wait_for(ask(lambda unit: unit.projects()), 5)
+            await asyncio.wait_for(ask(lambda unit: unit.projects()), 60)
 
 
 async def test_what_was_handed_in_before_closing_is_committed(store: Database) -> None:

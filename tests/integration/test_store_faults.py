@@ -29,13 +29,18 @@ async def opened(url: str) -> Database:
 
 async def test_a_read_that_does_not_end_holds_up_no_loop_that_closes_the_store(tmp_path: Path) -> None:
     store = await opened(f"sqlite:///{tmp_path / 'a.sqlite'}")
-    go_on = threading.Event()
-    reading = asyncio.create_task(store.read(lambda unit: go_on.wait(5)))
-    await asyncio.sleep(0.1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read(unit: Unit) -> bool:
+        begun.set()
+        return go_on.wait(60)
+
+    reading = asyncio.create_task(store.read(read))
+    assert await asyncio.to_thread(begun.wait, 60)
     began = time.monotonic()
     closing_it = asyncio.create_task(store.close())
     await asyncio.sleep(0.2)
-    assert time.monotonic() - began < 2, "the loop goes on"
+    assert time.monotonic() - began < 50, "the loop goes on"
     assert not closing_it.done()
     go_on.set()
     assert await reading
@@ -50,7 +55,7 @@ async def test_a_database_that_is_away_is_told_as_such_and_its_own_words_alone_a
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name]
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", [name]
         )
         for work in (store.read, store.write, store.write):
             with pytest.raises(StoreUnavailable) as told:

@@ -69,7 +69,7 @@ class Ear:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the other side is a socket
             await asyncio.sleep(0.01)
 

@@ -102,7 +102,7 @@ async def test_sessions_lost_in_the_middle_of_turns_lose_no_message_and_no_news(
             lost.append(content)
             with psycopg.connect(postgres_database, autocommit=True) as connection:
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
 
@@ -129,7 +129,7 @@ async def test_turns_go_on_by_themselves_when_the_database_is_there_again(postgr
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name]
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", [name]
         )
         desk.turns.wake("shop")
         answer = asyncio.create_task(_expected(desk, incoming))
@@ -177,7 +177,7 @@ async def test_who_asks_for_the_answers_of_a_turn_that_is_being_told_takes_them_
     def screen(response: NormalizedResponse) -> NormalizedResponse:
         if response.title and "could not be handled" in response.title:
             apologizing.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         return response
 
     def fail(content: str) -> None:
@@ -191,7 +191,7 @@ async def test_who_asks_for_the_answers_of_a_turn_that_is_being_told_takes_them_
     await asyncio.sleep(0)
     desk.turns.wake("shop")
     try:
-        assert await asyncio.to_thread(apologizing.wait, 10)
+        assert await asyncio.to_thread(apologizing.wait, 60)
         again = await desk.turns.answered(good)
     finally:
         go_on.set()

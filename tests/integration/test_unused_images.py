@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +40,26 @@ def before() -> datetime:
 
 def old_mark(id: str) -> str:
     return f"{MARK}:{id.removeprefix('sha256:')[:12]}-{datetime.now(UTC) - timedelta(days=10):%Y%m%d}"
+
+
+class Others(Collection[str]):
+    """Every image but these, and what else is to be kept: as of when it is looked at, for other tests make some all the time."""
+
+    def __init__(self, own: Sequence[str], keep: Sequence[str]) -> None:
+        self._own = own
+        self._keep = keep
+
+    def _now(self) -> set[str]:
+        return {*self._keep, *docker("image", "ls", "-aq", "--no-trunc").split()}.difference(self._own)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __contains__(self, image: object) -> bool:
+        return image in self._now()
+
+    def __len__(self) -> int:
+        return len(self._now())
 
 
 class Images:
@@ -76,8 +96,7 @@ class Images:
         return set(json.loads(docker("image", "inspect", id))[0]["RepoTags"])
 
     async def remove_unused(self, *keep: str, engine: EngineClient | None = None) -> tuple[int, int]:
-        others = set(docker("image", "ls", "-aq", "--no-trunc").split()) - set(self._made)
-        return await remove_unused(engine or self.engine, before(), {*keep, *others})
+        return await remove_unused(engine or self.engine, before(), Others(self._made, keep))
 
     async def listed(self, id: str) -> Listed:
         shown = await (await self.engine.get()).images.list(all="true")
@@ -114,7 +133,7 @@ async def images() -> AsyncIterator[Images]:
 
 
 async def test_an_image_nobody_has_used_for_long_goes_with_all_its_names(images: Images) -> None:
-    name, id = images.make("codespar/task-agent:0.0.1")
+    name, id = images.make(f"codespar/task-agent:{uuid.uuid4().hex[:8]}")
     removed, freed = await images.remove_unused()
     assert not images.there(id)
     assert not images.there(name)
@@ -153,7 +172,7 @@ def json_label(id: str) -> str:
 
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_an_image_that_an_ended_container_has_keeps_its_name(images: Images, at_once: bool) -> None:
-    name, id = images.make("codespar/project:of-a-container")
+    name, id = images.make(f"codespar/project:{uuid.uuid4().hex[:8]}")
     container = docker("create", id, "nothing")
     try:
         known = images.names(id)
@@ -190,7 +209,7 @@ async def test_whoever_has_marked_an_image_can_start_from_it_however_it_is_being
 
 
 async def test_two_servers_that_remove_at_the_same_time_do_not_get_in_each_others_way(images: Images) -> None:
-    made = [images.make("codespar/task-agent:0.0.2")[1] for _ in range(3)]
+    made = [images.make(f"codespar/task-agent:{uuid.uuid4().hex[:8]}")[1] for _ in range(3)]
     other = EngineClient()
     try:
         await asyncio.gather(images.remove_unused(), images.remove_unused(engine=other))

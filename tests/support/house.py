@@ -11,17 +11,26 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from codespar.cli.client import Client, Json, Server, ServerUnreachable
-from codespar.cli.processes import free_port
 from codespar.domain.messages import NormalizedResponse
 from codespar.scripted.script import Choose
 from codespar.scripted.server import ScriptedModel
+from support.ports import free_port
 
-READY_SECONDS = 120.0  # only waited for where the machine is busy; one that ended is noticed at once
+READY_SECONDS = 300.0  # only waited for where the machine is busy; one that ended is noticed at once
 FINAL = ("completed", "failed", "cancelled")
+
+
+def pauses(longest: float) -> Iterator[float]:
+    """Seconds to wait between two looks, more each time: a look costs the server what it needs for its work."""
+    pause = 0.03
+    while True:
+        yield pause
+        pause = min(longest, pause * 1.2)
 
 
 class House:
@@ -127,7 +136,7 @@ class House:
         if self._process.returncode is None:
             await self.client.__aexit__(None, None, None)
             self._process.send_signal(number)
-        code = await asyncio.wait_for(self._process.wait(), 30)
+        code = await asyncio.wait_for(self._process.wait(), 60)
         self._process = None
         return code
 
@@ -150,24 +159,24 @@ class House:
     async def task(self, id: str) -> Json:
         return await self.client.get(f"/api/v1/tasks/{id}")
 
-    async def until(self, id: str, *statuses: str, seconds: float = 90) -> Json:
+    async def until(self, id: str, *statuses: str, seconds: float = 180) -> Json:
         """The task as soon as it has one of the statuses (default: a final one)."""
         wanted = statuses or FINAL
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, pauses(0.25)
         while (task := await self.task(id))["status"] not in wanted:
             ended = task["status"] in FINAL
             assert not ended, f"{id} ended as {task['status']}: {task['result']}\n{self.log[-2000:]}"
             assert time.monotonic() < deadline, f"{id} is {task['status']} ({task['phase']}), not {wanted}"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(next(pause))
         return task
 
-    async def phase(self, id: str, word: str, seconds: float = 60) -> Json:
+    async def phase(self, id: str, word: str, seconds: float = 120) -> Json:
         """The task as soon as its phase has the word in it."""
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, pauses(0.1)
         while word not in (task := await self.task(id))["phase"]:
             assert task["status"] not in FINAL, f"{id} ended as {task['status']}: {task['result']}"
             assert time.monotonic() < deadline, f"{id} is {task['phase']}, not {word}"
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(next(pause))
         return task
 
     async def messages(self, project: str, thread: str = "t") -> list[NormalizedResponse]:
@@ -176,16 +185,16 @@ class House:
         return [NormalizedResponse.model_validate(sent["response"]) for sent in found]
 
     async def message(
-        self, project: str, word: str, thread: str = "t", seconds: float = 20
+        self, project: str, word: str, thread: str = "t", seconds: float = 60
     ) -> NormalizedResponse:
         """The first message of the thread with the word in its title, as soon as it is there."""
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, pauses(0.25)
         while True:
             for response in await self.messages(project, thread):
                 if word in response.title:
                     return response
             assert time.monotonic() < deadline, [one.title for one in await self.messages(project, thread)]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(next(pause))
 
     async def pulls(self, project: str) -> list[Json]:
         return (await self.client.get("/api/v1/prs", project=project))["prs"]

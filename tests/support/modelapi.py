@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ class Reply:
     kind: str = "api_error"
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    beside: int = 1  # it is not given before so many calls were under way at once, or half a minute
     cut: bool = False  # the connection breaks before the answer
     tokens: tuple[int, int] = (700, 40)
     tool: str | None = None  # the one to call, where several are offered
@@ -76,6 +78,7 @@ class ModelApi:
         self.calls = 0
         self.under_way: list[int] = []
         self._answering = 0
+        self._came = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=4 * 1024**2, middlewares=[self._counted])
@@ -97,6 +100,7 @@ class ModelApi:
     ) -> web.StreamResponse:
         self._answering += 1
         self.under_way.append(self._answering)
+        self._came.set()
         try:
             return await handler(request)
         finally:
@@ -193,6 +197,11 @@ class ModelApi:
         return reply
 
     async def _fail(self, request: web.Request, reply: Reply) -> web.Response | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while max(self.under_way) < reply.beside:
+                    self._came.clear()
+                    await self._came.wait()
         await asyncio.sleep(reply.seconds)
         if reply.cut and request.transport is not None:
             request.transport.abort()

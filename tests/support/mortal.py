@@ -28,8 +28,13 @@ from support.house import House
 from support.story import Build
 
 T = TypeVar("T")
-PATIENCE = 240.0  # seconds at least for whatever is to be seen: it is killed meanwhile
+PATIENCE = 600.0  # seconds at least for whatever is to be seen: it is killed meanwhile
 OPEN = "SELECT workflow_uuid, status FROM workflow_status WHERE status IN ('ENQUEUED', 'PENDING')"
+WAITING = (
+    "SELECT id, source FROM inbox WHERE done_at IS NULL",
+    "SELECT id, kind FROM intents WHERE done_at IS NULL",
+    "SELECT key, place FROM announcements WHERE told_at IS NULL",
+)
 
 
 class Outside(Protocol):
@@ -152,7 +157,7 @@ class Mortal:
         watching.cancel()
         return ""
 
-    async def ask(self, call: Callable[[Client], Awaitable[T]], seconds: float = 120) -> T:
+    async def ask(self, call: Callable[[Client], Awaitable[T]], seconds: float = 300) -> T:
         """What the server answers, asked until it does."""
         deadline = time.monotonic() + seconds
         while True:
@@ -220,11 +225,15 @@ class Mortal:
 
         return await self.ask(read)
 
-    async def settled(self, seconds: float = 120) -> None:
-        """Every workflow has ended, also those that only repeat what was done, and for a while nothing more was said."""
+    async def settled(self, seconds: float = 240) -> None:
+        """Every workflow has ended, also those that only repeat what was done, nothing waits to be done or told, and for a while nothing more
+        was said."""
         deadline, quiet, before = time.monotonic() + seconds, 0, -1
         while quiet < 5:
-            open_ = self.databases.engines(OPEN)
+            open_ = [
+                *self.databases.engines(OPEN),
+                *(one for query in WAITING for one in self.databases.ours(query)),
+            ]
             newest = max(one["seq"] for one in await self.messages())
             quiet = quiet + 1 if newest == before and not open_ else 0
             before = newest

@@ -17,7 +17,7 @@ IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "in
 def git(*arguments: str, cwd: Path, stdin: str | None = None) -> str:
     """Run git as a person would. Raises CalledProcessError."""
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
-    environment |= {"GIT_ALLOW_PROTOCOL": "file"}
+    environment |= {"GIT_ALLOW_PROTOCOL": "file", "TZ": "UTC"}
     ended = subprocess.run(
         ["git", *IDENTITY, *arguments],
         cwd=cwd,

@@ -160,10 +160,10 @@ class Story(Generic[Seen]):
     async def is_fixed(self) -> Seen:
         """Somebody approves the suggestion, and the pull request is opened."""
         await self._scene.approves()
-        return await self._scene.sees("Task Completed", 120)
+        return await self._scene.sees("Task Completed", 240)
 
     async def is_reviewed(self, number: int = 1) -> Seen:
-        return await self._scene.sees(f"Changes requested: PR #{number}", 120)
+        return await self._scene.sees(f"Changes requested: PR #{number}", 240)
 
     async def is_merged(self, number: int = 1) -> Seen:
         await self._scene.merges(number)
@@ -199,7 +199,7 @@ class InSlack:
     async def says(self, who: str, text: str) -> None:
         await self._slack.say(who, text)
 
-    async def sees(self, words: str, seconds: float = 25) -> Shown:
+    async def sees(self, words: str, seconds: float = 60) -> Shown:
         return await self._team.sees("slack", words, seconds=seconds)
 
     async def approves(self) -> None:

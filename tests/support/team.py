@@ -74,7 +74,7 @@ class Team:
         await self.app.start()
         if self._engine:
             await self.app.start_engine()
-        await self.until(lambda: set(self.app.channel_states().values()) <= {"connected"}, 60)
+        await self.until(lambda: set(self.app.channel_states().values()) <= {"connected"}, 300)
 
     async def down(self) -> None:
         await self.app.stop()
@@ -130,7 +130,7 @@ class Team:
         path.write_text(json.dumps(document | self._settings, indent=1), encoding="utf-8")
         return path
 
-    async def until(self, wanted: Callable[[], Any], seconds: float = 10) -> Any:
+    async def until(self, wanted: Callable[[], Any], seconds: float = 60) -> Any:
         """What `wanted` gives as soon as it gives something."""
         deadline = time.monotonic() + seconds
         while not (found := wanted()):
@@ -139,7 +139,7 @@ class Team:
         return found
 
     async def sees(
-        self, platform: str, words: str, conversation: str | None = None, seconds: float = 25
+        self, platform: str, words: str, conversation: str | None = None, seconds: float = 60
     ) -> Shown:
         """The newest message on a platform that has these words in it, as soon as there is one."""
 

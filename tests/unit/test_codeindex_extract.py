@@ -82,9 +82,9 @@ def test_a_definition_reaches_from_what_decorates_it_to_its_end(
 
 
 def test_a_file_of_very_many_definitions_takes_no_more_time_for_each() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     assert len(extract(Source("k", "python", b"def go(): ...\n" * 20_000)).symbols) == 5000
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_broken_syntax_and_broken_encoding_still_give_words() -> None:

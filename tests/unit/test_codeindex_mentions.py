@@ -107,9 +107,9 @@ def test_only_whole_words_are_found_whatever_stands_around_them(text: str) -> No
 def test_reading_takes_linear_time_whatever_the_text(bad: str) -> None:
     text = bad * (200_000 // len(bad)) + "\nallow(1)\n"
     for path in ("a.py", "a.ts", "a.rb", "a.rs"):
-        started = time.perf_counter()
+        started = time.thread_time()
         list(mentions(text, path, language_of(path), "allow"))
-        assert time.perf_counter() - started < 2
+        assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_reading_takes_linear_time_whatever_the_text(bad: str) -> None:
 )
 def test_no_text_takes_long_to_be_read(text: str, path: str, language: str | None) -> None:
     """Else a file in a repository stops everything that runs in the process."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert list(mentions(text, path, language, "limiter"))
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_a_line_of_blanks_takes_no_long_time_to_be_known_for_no_test() -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not list(CASE.finditer("it" + " " * 100_000 + "x\n"))
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1

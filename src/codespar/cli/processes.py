@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from codespar.domain.base import CodesparError
 
+_LOWEST = 10_000  # of the ports that are looked at
 KEPT = ("cache", "installation", "demo.lock")  # of an earlier demo: what makes the next one quick
 
 
@@ -104,6 +106,11 @@ def clear(data: Path) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback where nobody listens. It may be minutes until a server of the demo does, while images are built: it is none
+    of those that the system meanwhile gives to whoever connects, or asks for any."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    end = int(given.read_text().split()[0]) if given.exists() else 0
+    while True:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", random.randrange(_LOWEST, end) if end > _LOWEST else 0))
+            return int(probe.getsockname()[1])

@@ -45,12 +45,6 @@ def node(script: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
     """Wait until it listens. Fails the test, with the log's end, where it does not."""
     deadline = time.monotonic() + seconds

@@ -20,14 +20,16 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from support.githttp import GitServer
-from support.github import free_port, node, stop, wait_for
+from support.github import node, stop, wait_for
 from support.github.front import Front
+from support.ports import free_port
 from support.repositories import git
 
 ORGANIZATION = "acme"
@@ -55,10 +57,10 @@ class Emulate:
         port, log = free_port(), self._folder / "emulate.log"
         options = ("--service", "github", "--port", str(port), "--base-url", self.front.url)
         self._process = node("emulate/dist/index.js", "start", *options, "--seed", str(seed), log=log)
-        wait_for(self._process, port, log, 30)
+        wait_for(self._process, port, log, 120)
         self.front.behind = port
         headers = {"Authorization": f"Bearer {ADA_TOKEN}"}
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30)
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -232,7 +234,14 @@ class Repository:
 
 
 def _branches(bare: Path) -> dict[str, str]:
-    """Read as files: it is asked before every request, and a process each time would take longer than all the rest."""
+    """Read as files: it is asked before every request, and a process each time would take longer than all the rest.
+    What git takes away meanwhile is looked for again: it stands in another file, or nowhere."""
+    while True:
+        with suppress(FileNotFoundError):
+            return _read(bare)
+
+
+def _read(bare: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     packed = bare / "packed-refs"
     for line in packed.read_text().splitlines() if packed.exists() else ():

@@ -10,8 +10,9 @@ import itertools
 import json
 import socket
 import sqlite3
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +107,14 @@ class Given:
         def waiting(unit: Any) -> bool:
             return not unit.projects_with_pending()
 
-        for _ in range(500):
-            if await self.team.app.store.read(waiting):
-                return
+        await self._until(waiting, "turns do not end")
+
+    async def _until(self, true: Callable[[Any], bool], otherwise: str) -> None:
+        """Until it is true of the store."""
+        deadline = time.monotonic() + 60
+        while not await self.team.app.store.read(true):
+            assert time.monotonic() < deadline, f"{otherwise}: {self.team.everything()}"
             await asyncio.sleep(0.02)
-        raise AssertionError("turns do not end")
 
     async def audit(self, *actions: str) -> list[dict[str, Any]]:
         entries = await self.team.app.store.read(lambda unit: unit.audit_entries(500))
@@ -125,17 +129,11 @@ class Given:
         return [one.text for one in self.slack.seen(None) if words in one.text]
 
     async def settle(self) -> None:
-        """Until what is to be told has been."""
+        """Until what is to be told stands in Slack."""
         await self.quiet()
-
-        def waiting(unit: Any) -> bool:
-            return not unit.places_waiting()
-
-        for _ in range(500):
-            if await self.team.app.store.read(waiting):
-                break
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.3)
+        await self._until(lambda unit: not unit.places_waiting(), "not all is told")
+        await self._until(lambda unit: not unit.waiting_threads(("slack",)), "not all stands in Slack")
+        await asyncio.sleep(0.3)  # for what must not come
 
 
 def signature(body: bytes, secret: str) -> str:

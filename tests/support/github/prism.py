@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from support.github import description, free_port, node, stop, wait_for
+from support.github import description, node, stop, wait_for
 from support.github.front import Front, Noted
+from support.ports import free_port
 
 
 class Prism:
@@ -39,7 +40,7 @@ class Prism:
         port, log = free_port(), self._folder / "prism.log"
         script = "@stoplight/prism-cli/dist/index.js"
         self._process = node(script, "mock", "-p", str(port), str(document), log=log)
-        wait_for(self._process, port, log, 60)
+        wait_for(self._process, port, log, 120)
         self.front.behind = port
         self.front.__enter__()
         return self

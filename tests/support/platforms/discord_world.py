@@ -43,7 +43,7 @@ class World:
         self.room = str(self.general.id)
         self.commands: list[dict[str, Any]] = []
         self.may_thread = self.may_embed = True
-        self.patience = 3.0  # seconds within which an interaction must be answered
+        self.patience = 30.0  # seconds within which an interaction must be answered; at Discord 3
         self.content_intent = True  # as switched in the Developer Portal
         self.token = TOKEN
         self.environment = {"CODESPAR_DISCORD_TOKEN": TOKEN}

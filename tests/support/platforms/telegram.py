@@ -173,7 +173,8 @@ class FakeTelegram:
         self.emit({"callback_query": press | {"message": message.wire()}})
         if answer is None:
             return
-        for _ in range(500):
+        deadline = asyncio.get_running_loop().time() + 60
+        while asyncio.get_running_loop().time() < deadline:
             for said in self.messages[before:]:
                 if said.chat == chat and "force_reply" in (said.markup or {}):
                     self.post(person, answer, chat, topic=said.topic, reply_to=said)
